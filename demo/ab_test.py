@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from immr.experiment.definition import Experiment, Variant, save
-from immr.loop.experiment.history import note
+from immr.experiment.definition import Experiment, Variant
+from immr.experiment.history import append
+from immr.loop.experiment.noting import events_of, save_noted
 from immr.loop.experiment.running import running_test
 from immr.wiring import Parts
 
@@ -17,14 +18,14 @@ def begin(parts: Parts, variants: Sequence[Variant]) -> None:
     """Start the test of these versions."""
     started = datetime.now(UTC)
     experiment = Experiment(f"demo-{started:%Y%m%d-%H%M%S}", SALT, tuple(variants), started=started)
-    save(experiment, parts.settings.experiment_file)
-    note(parts, experiment, "started")
+    save_noted(parts, experiment, events_of(experiment, "started"))
     parts.settings.queue_file.unlink(missing_ok=True)
 
 
 def forget(parts: Parts) -> None:
     """Remove the test of an earlier run and what waits for its end; the history keeps it."""
     if earlier := running_test(parts):
-        note(parts, earlier, "stopped", "The demo was started again.")
+        for event in events_of(earlier, "stopped", "The demo was started again."):
+            append(parts.settings.history_file, event)
     parts.settings.experiment_file.unlink(missing_ok=True)
     parts.settings.queue_file.unlink(missing_ok=True)

@@ -62,16 +62,38 @@ class PastTest:
 
 def append(path: Path, event: TestEvent) -> None:
     """Add an event; it is on disk when this returns."""
-    JsonLines(path).append(asdict(event) | {"ts": event.ts.isoformat()})
+    JsonLines(path).append(to_row(event))
+
+
+def add_missing(path: Path, events: Sequence[TestEvent]) -> None:
+    """Add those of these events that are not there yet, by time, test, challenger and what happened."""
+    there = {_key(from_row(row)) for row in JsonLines(path).read()}
+    for event in events:
+        if _key(event) not in there:
+            append(path, event)
 
 
 def read(path: Path) -> list[PastTest]:
     """All tests, newest first."""
     events: dict[str, list[TestEvent]] = {}
     for row in JsonLines(path).read():
-        event = TestEvent(**row | {"ts": datetime.fromisoformat(row["ts"])})
+        event = from_row(row)
         events.setdefault(event.test, []).append(event)
     return [_test(found) for found in reversed(events.values())]
+
+
+def to_row(event: TestEvent) -> dict[str, Any]:
+    """Plain values for JSON."""
+    return asdict(event) | {"ts": event.ts.isoformat()}
+
+
+def from_row(row: Mapping[str, Any]) -> TestEvent:
+    """The event that `to_row` wrote."""
+    return TestEvent(**{**row, "ts": datetime.fromisoformat(row["ts"])})
+
+
+def _key(event: TestEvent) -> tuple[datetime, str, str, str]:
+    return (event.ts, event.test, event.challenger, event.what)
 
 
 def _test(events: Sequence[TestEvent]) -> PastTest:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from immr.errors import DeployError, ExperimentBusyError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Variant, load, save
-from immr.loop.experiment.decide import decide
+from immr.loop.experiment.decide import complete_interrupted, decide
 from immr.loop.experiment.queue import advance
 from immr.loop.experiment.running import exclusive, running_test
 from immr.loop.items import service as items_service
@@ -97,8 +97,9 @@ class _Follower:
     def __call__(self) -> None:
         try:
             _experiment(self._parts, self._deployer.follow())
-            advance(self._parts)
             self._parts.alerts.resume()
+            complete_interrupted(self._parts)
+            advance(self._parts)
             self._guard_ramp()
             self._failure = ""
         except ExperimentBusyError:

@@ -17,11 +17,12 @@ from immr.errors import ExperimentError, RegistryError
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, load, save
 from immr.loop import watch
-from immr.loop.experiment.decide import decide
+from immr.loop.experiment.decide import complete_interrupted, decide
 from immr.loop.experiment.history import history, report
 from immr.loop.experiment.ramp import stop
 from immr.loop.experiment.running import LOCK_TIMEOUT_S
 from immr.loop.experiment.start import start
+from immr.readout.decision import Decision
 from immr.registry.registry import Registry
 from immr.settings import Settings
 from immr.wiring import Parts, connect
@@ -113,13 +114,34 @@ def test_an_interrupted_promotion_is_completed_and_noted_once(
 ) -> None:
     shop(deployed, start(connect(deployed)), {"champion": 4, "challenger": 12})
     with monkeypatch.context() as crash:
-        crash.setattr("immr.loop.experiment.decide.save", lambda *_: 1 / 0)
+        crash.setattr("immr.loop.experiment.noting.save", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             decide(connect(deployed), apply=True)
-    assert decide(connect(deployed), apply=True).decision.action == "promote"
+    with monkeypatch.context() as doubt:
+        doubt.setattr("immr.readout.decision.decide", lambda *_: Decision("wait", "Too early.", {}))
+        assert decide(connect(deployed), apply=True).decision.action == "promote"
+    assert [each["action"] for each in connect(deployed).registry.decisions()] == ["promote"]
     assert (roles(deployed), deployments(deployed)) == (("immr-2", None), {"champion": "immr-2"})
     [past] = history(connect(deployed))
-    assert past.outcome == "promoted"
+    assert [event.what for event in past.events] == ["started", "promoted"]
+
+
+@pytest.mark.parametrize("rate", [2, 12])
+def test_a_verdict_that_is_killed_before_it_is_noted_is_in_the_history(
+    deployed: Settings, monkeypatch: pytest.MonkeyPatch, rate: int
+) -> None:
+    """The test of a challenger that was rolled back had no end in the history if the process was killed here."""
+    shop(deployed, start(connect(deployed)), {"champion": 6, "challenger": rate}, users=800)
+    with monkeypatch.context() as killed:
+        killed.setattr("immr.loop.experiment.noting.complete_notes", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            decide(connect(deployed), apply=True)
+    [past] = history(connect(deployed))
+    assert past.outcome == ("promoted" if rate == 12 else "rolled back")
+    complete_interrupted(connect(deployed))
+    champion = "immr-2" if rate == 12 else "immr-1"
+    assert (roles(deployed), deployments(deployed)) == ((champion, None), {"champion": champion})
+    assert len(history(connect(deployed))[0].events) == 2
 
 
 def test_an_ended_experiment_gets_no_further_decision(deployed: Settings) -> None:

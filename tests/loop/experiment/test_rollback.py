@@ -9,10 +9,12 @@ import pytest
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, load, save
-from immr.loop.experiment.decide import _promote
+from immr.loop.experiment.decide import _promote, decide
+from immr.loop.experiment.history import history, report
 from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.start import start
 from immr.loop.watch import read_out
+from immr.readout.decision import Decision, Verdict
 from immr.settings import Settings
 from immr.wiring import Parts, connect
 from tests.support.sent_alerts import SentAlerts
@@ -25,8 +27,8 @@ def promoted(settings: Settings, before: str) -> Experiment:
     champion = replace(begun.champion, url=before)
     running = replace(begun, variants=(champion, begun.variants[1]))
     save(running, settings.experiment_file)
-    assert running.challenger is not None
-    _promote(connect(settings), read_out(connect(settings)), running.challenger)
+    won = Decision("promote", "It won.", {}, (Verdict("challenger", "promote", "It won."),))
+    _promote(connect(settings), replace(read_out(connect(settings)), decision=won), won)
     assert (roles(settings), deployments(settings)) == (("immr-2", None), {"champion": "immr-2"})
     return load(settings.experiment_file)
 
@@ -86,3 +88,41 @@ def test_rollback_is_refused_if_the_previous_champion_does_not_answer(deployed: 
         with pytest.raises(ExperimentError, match=r"immr-1 at \S+ cannot serve"):
             roll_back(connect(deployed))
     assert load(deployed.experiment_file) == before
+
+
+def test_a_killed_rollback_is_in_the_history_and_completed_by_the_next_decision(
+    deployed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines of the history were lost, because they were only written after the experiment had changed."""
+    with ready("immr-1") as url:
+        promoted(deployed, url)
+        with monkeypatch.context() as killed:
+            killed.setattr("immr.loop.experiment.noting.complete_notes", lambda _: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                roll_back(connect(deployed))
+    assert (load(deployed.experiment_file).champion.model_version, roles(deployed)) == (
+        "immr-1",
+        ("immr-2", None),
+    )
+    decide(connect(deployed), apply=True)
+    decide(connect(deployed), apply=True)
+    [past] = history(connect(deployed))
+    assert [event.what for event in past.events] == ["started", "promoted", "undone"]
+    assert report(connect(deployed), past.name).count("<strong>Undone on") == 1
+    assert (roles(deployed), deployments(deployed)) == (("immr-1", None), {"champion": "immr-1"})
+    assert [each["action"] for each in connect(deployed).registry.decisions()] == ["roll back"]
+
+
+def test_a_rollback_killed_before_the_experiment_changed_leaves_nothing(
+    deployed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ready("immr-1") as url:
+        before = promoted(deployed, url)
+        with monkeypatch.context() as killed:
+            killed.setattr("immr.loop.experiment.noting.save", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                roll_back(connect(deployed))
+    decide(connect(deployed), apply=True)
+    [past] = history(connect(deployed))
+    assert (past.outcome, load(deployed.experiment_file)) == ("promoted", before)
+    assert {file.name for file in deployed.experiment_file.parent.glob("*ing")} == set()

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from immr.alerts.alert import Alert
 from immr.experiment import changes
-from immr.experiment.definition import Experiment, Variant, load, save
+from immr.experiment.definition import Experiment, Variant, load
 from immr.experiment.waiting import load_queue
-from immr.loop.experiment.history import note, note_end
+from immr.loop.experiment.history import keep_report
+from immr.loop.experiment.noting import events_of, notes_marker, save_noted
 from immr.loop.experiment.queue import advance_locked
+from immr.loop.experiment.rollback import complete_rollback, rollback_marker
 from immr.loop.experiment.running import exclusive
 from immr.loop.watch import Watched, read_out, record, record_verdict
 from immr.readout.decision import Decision, Verdict
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from immr.deploy.deployer import Deployer, Deployment
+    from immr.experiment.history import Happening, TestEvent
     from immr.types import Role
     from immr.wiring import Parts
 
@@ -54,22 +57,42 @@ def decide(parts: Parts, apply: bool = False, record_wait: bool = True, revision
     with exclusive(parts, revision=revision):
         experiment = load(parts.settings.experiment_file)
         if apply:
-            _complete_take_off(parts)
+            _complete(parts, experiment)
         if experiment.state != "running" or not experiment.challengers:
             watched = _nothing_to_decide(parts)
         else:
-            watched = read_out(parts)
-            _decide(parts, watched, apply, record_wait)
+            watched = _decide(parts, read_out(parts), apply, record_wait)
         if apply:
             advance_locked(parts)
         return watched
 
 
-def _decide(parts: Parts, watched: Watched, apply: bool, record_wait: bool) -> None:
+def complete_interrupted(parts: Parts) -> None:
+    """Complete a decision or a rollback whose process was killed; does nothing if there is none.
+
+    Raises:
+        ExperimentError: Another process is changing the experiment, or registry or deployment could not be changed.
+    """
+    markers = (notes_marker(parts), rollback_marker(parts), _take_off_marker(parts))
+    if any(marker.is_file() for marker in markers):
+        with exclusive(parts):
+            _complete(parts, load(parts.settings.experiment_file))
+
+
+def _complete(parts: Parts, experiment: Experiment) -> None:
+    _complete_take_off(parts)
+    complete_rollback(parts, experiment)
+
+
+def _decide(parts: Parts, watched: Watched, apply: bool, record_wait: bool) -> Watched:
     decision = watched.decision
     if apply and decision.losers:
         _end_losers(parts, watched)
-        return
+        return watched
+    if apply and (begun := _begun_promotion(parts, watched.experiment)):
+        watched = replace(watched, decision=begun)
+        _promote(parts, watched, begun)
+        return watched
     if not apply:
         for verdict in (decision.winner, *decision.losers):
             if verdict and not _records(parts, watched.experiment, verdict):
@@ -77,9 +100,24 @@ def _decide(parts: Parts, watched: Watched, apply: bool, record_wait: bool) -> N
     if record_wait or decision.action != "wait" or decision.losers:
         record(parts, watched, apply)
     if apply and decision.winner:
-        _promote(parts, watched, watched.experiment.variant(decision.winner.challenger))
+        _promote(parts, watched, decision)
     elif apply:
         _move_on(parts, watched)
+    return watched
+
+
+def _begun_promotion(parts: Parts, experiment: Experiment) -> Decision | None:
+    """The promotion that is in the log and made its version champion of the registry, but did not end the test."""
+    logged = [each for each in parts.registry.decisions() if each["experiment"] == experiment.name]
+    last = next(reversed(logged), None)
+    if last is None or last["action"] != "promote" or not last.get("applied", True):
+        return None
+    champion = parts.registry.role("champion")
+    for each in experiment.remaining:
+        if champion is not None and champion.id == each.model_version == last["challenger"]:
+            verdict = Verdict(each.name, "promote", last["reason"])
+            return Decision("promote", last["reason"], last["numbers"], (verdict,))
+    return None
 
 
 def _move_on(parts: Parts, watched: Watched) -> None:
@@ -94,8 +132,7 @@ def _move_on(parts: Parts, watched: Watched) -> None:
         log.info("the ramp of %s waits: %d users of a challenger are too few", experiment.name, fewest)
         return
     ramped = changes.ramp(experiment, share, datetime.now(UTC))
-    save(ramped, parts.settings.experiment_file)
-    note(parts, ramped, "ramped", "Guardrails held.")
+    save_noted(parts, ramped, events_of(ramped, "ramped", "Guardrails held."))
     log.info("each challenger of %s now has %.4g %% of the users", experiment.name, 100 * share)
 
 
@@ -108,19 +145,21 @@ def _nothing_to_decide(parts: Parts) -> Watched:
     return replace(watched, decision=replace(watched.decision, action="wait", reason=reason))
 
 
-def _promote(parts: Parts, watched: Watched, winner: Variant) -> None:
-    """Until the experiment file changes, the next call after a crash makes the same decision again."""
+def _promote(parts: Parts, watched: Watched, decision: Decision) -> None:
+    """After a crash before the experiment file changes, the next call promotes again, see `_begun_promotion`."""
     registry, deployer, experiment = parts.registry, parts.deployer, watched.experiment
+    assert decision.winner is not None, "only a winner is promoted"
+    winner = experiment.variant(decision.winner.challenger)
     version = registry.get(winner.model_version)
     if deployment := _deployment(deployer, winner.model_version):
         deployer.apply(version, deployment.bento, "champion")
     link = ab_test_link(parts.settings, experiment.name)
-    registry.set_role("champion", version, watched.decision.reason, link)
-    note_end(parts, watched, "promoted")
+    registry.set_role("champion", version, decision.reason, link)
+    events = events_of(experiment, "promoted", decision.reason, decision.numbers, (winner,))
+    keep_report(parts, watched, events)
     promoted = changes.promote(experiment, datetime.now(UTC), winner.name)
-    _save_without(parts, promoted, experiment.challengers)
-    if watched.decision.winner:
-        _announce(parts, experiment, watched.decision.winner, applied=True)
+    _save_without(parts, promoted, experiment.challengers, events)
+    _announce(parts, experiment, decision.winner, applied=True)
     _complete_take_off(parts)
     log.info("%s is now the champion", version.id)
 
@@ -130,21 +169,33 @@ def _end_losers(parts: Parts, watched: Watched) -> None:
     experiment, decision = watched.experiment, watched.decision
     losers = [experiment.variant(each.challenger) for each in decision.losers]
     after = changes.end(experiment, [each.name for each in losers])
-    _save_without(parts, after, losers, decision)
+    if after.state == "stopped":
+        what: Happening = "kept" if decision.action == "keep" else "rolled back"
+        events = events_of(experiment, what, decision.reason, decision.numbers)
+    else:
+        events = [
+            event
+            for verdict, loser in zip(decision.losers, losers, strict=True)
+            for event in events_of(experiment, "ended", verdict.reason, decision.numbers, (loser,))
+        ]
+    _save_without(parts, after, losers, events, decision)
     for verdict in decision.losers:
         _announce(parts, experiment, verdict, applied=True)
     if after.state == "stopped":
-        note_end(parts, watched, "kept" if decision.action == "keep" else "rolled back")
+        keep_report(parts, watched, events)
         log.info("%s has ended; all users get %s", experiment.name, experiment.champion.model_version)
     else:
-        for verdict, loser in zip(decision.losers, losers, strict=True):
-            note(parts, experiment, "ended", verdict.reason, decision.numbers, (loser,))
+        for loser in losers:
             log.info("%s has left %s", loser.model_version, experiment.name)
     _complete_take_off(parts)
 
 
 def _save_without(
-    parts: Parts, after: Experiment, leaving: Sequence[Variant], decision: Decision | None = None
+    parts: Parts,
+    after: Experiment,
+    leaving: Sequence[Variant],
+    events: Sequence[TestEvent],
+    decision: Decision | None = None,
 ) -> None:
     """Save an experiment, with a marker that lists the challengers still to be removed."""
     left = {
@@ -154,7 +205,7 @@ def _save_without(
         "numbers": dict(decision.numbers) if decision else {},
     }
     write_atomically(_take_off_marker(parts), json.dumps(left))
-    save(after, parts.settings.experiment_file)
+    save_noted(parts, after, events)
 
 
 def _complete_take_off(parts: Parts) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from immr.errors import ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, load, save
-from immr.loop.experiment.history import note, note_end
+from immr.loop.experiment.history import keep_report
+from immr.loop.experiment.noting import complete_notes, events_of, intend, save_noted
 from immr.loop.experiment.queue import advance_locked
 from immr.loop.experiment.running import exclusive, running_test
 from immr.loop.watch import read_out
 
 if TYPE_CHECKING:
+    from immr.experiment.history import TestEvent
     from immr.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -29,8 +33,7 @@ def ramp(parts: Parts, weight: float, revision: str = "") -> Experiment:
     """
     with exclusive(parts, revision=revision):
         ramped = changes.ramp(load(parts.settings.experiment_file), weight, datetime.now(UTC))
-        save(ramped, parts.settings.experiment_file)
-        note(parts, ramped, "ramped")
+        save_noted(parts, ramped, events_of(ramped, "ramped"))
         return ramped
 
 
@@ -43,17 +46,25 @@ def stop(parts: Parts, revision: str = "") -> Experiment:
     with exclusive(parts, revision=revision):
         was_running = running_test(parts) is not None
         stopped = changes.stop(load(parts.settings.experiment_file))
+        events = events_of(stopped, "stopped") if was_running else []
+        intend(parts, stopped, events)
         save(stopped, parts.settings.experiment_file)
-        if was_running:
-            _note_stopped(parts, stopped)
+        if events:
+            _read_out_and_note(parts, stopped, events)
         advance_locked(parts)
         return stopped
 
 
-def _note_stopped(parts: Parts, stopped: Experiment) -> None:
+def _read_out_and_note(parts: Parts, stopped: Experiment, events: Sequence[TestEvent]) -> None:
     """Users have left the challenger already, so an event log that is down only costs the report."""
     try:
-        note_end(parts, read_out(parts), "stopped")
+        watched = read_out(parts)
     except ImmrError as error:
         log.warning("there is no report of %s: %s", stopped.name, error)
-        note(parts, stopped, "stopped")
+        complete_notes(parts)
+        return
+    decision = watched.decision
+    events = [replace(each, reason=decision.reason, numbers=decision.numbers) for each in events]
+    intend(parts, stopped, events)
+    complete_notes(parts)
+    keep_report(parts, watched, events)

@@ -10,9 +10,10 @@ from immr.alerts.alert import Alert
 from immr.deploy.readiness import not_ready_because
 from immr.errors import ExperimentError, ImmrError
 from immr.experiment import changes
-from immr.experiment.definition import CHAMPION, Experiment, load, save
+from immr.experiment.definition import CHAMPION, Experiment, load
 from immr.experiment.waiting import hold
-from immr.loop.experiment.history import note, note_rollback
+from immr.loop.experiment.history import rollback_events
+from immr.loop.experiment.noting import events_of, save_noted
 from immr.loop.experiment.running import exclusive
 from immr.packaging import bento
 from immr.storage.atomic import write_atomically
@@ -38,15 +39,27 @@ def roll_back(parts: Parts, revision: str = "") -> Experiment:
     with exclusive(parts, revision=revision):
         experiment = load(parts.settings.experiment_file)
         back = experiment if rollback_incomplete(parts, experiment) else _switch_back(parts, experiment)
-        try:
-            _complete_rollback(parts, back)
-        except ImmrError as error:
-            raise ExperimentError(
-                f"all users get {back.champion.model_version} again, but registry and deployment were not "
-                f"updated ({error}): fix that, then run `immr experiment rollback` to complete it"
-            ) from error
-        _rollback_marker(parts).unlink()
+        complete_rollback(parts, back)
         return back
+
+
+def complete_rollback(parts: Parts, experiment: Experiment) -> None:
+    """Make registry and deployment follow a rollback that was interrupted; does nothing if none was.
+
+    Raises:
+        ExperimentError: Registry or deployment could not be changed.
+    """
+    if not rollback_incomplete(parts, experiment):
+        rollback_marker(parts).unlink(missing_ok=True)  # of a rollback whose experiment was never saved
+        return
+    try:
+        _follow(parts, experiment)
+    except ImmrError as error:
+        raise ExperimentError(
+            f"all users get {experiment.champion.model_version} again, but registry and deployment were not "
+            f"updated ({error}): fix that, then run `immr experiment rollback` to complete it"
+        ) from error
+    rollback_marker(parts).unlink()
 
 
 def _switch_back(parts: Parts, experiment: Experiment) -> Experiment:
@@ -60,23 +73,22 @@ def _switch_back(parts: Parts, experiment: Experiment) -> Experiment:
             f"{version} at {url} cannot serve ({reason}), so {experiment.champion.model_version} stays: run "
             f"`immr deploy --model {version}`{serve}, then roll back again"
         )
-    write_atomically(_rollback_marker(parts), back.salt)
+    write_atomically(rollback_marker(parts), back.salt)
     hold(
         parts.settings.queue_file,
         f"held since the rollback to {version}: run `immr experiment queue --resume` once the cause is fixed",
     )
-    save(back, parts.settings.experiment_file)
+    bad, events = experiment.champion.model_version, []
     if experiment.state == "running":
-        note(parts, experiment, "rolled back", f"All users get {version} again, by hand.")
-    bad = experiment.champion.model_version
-    note_rollback(parts, bad, version)
+        events = events_of(experiment, "rolled back", f"All users get {version} again, by hand.")
+    save_noted(parts, back, [*events, *rollback_events(parts, bad, version)])
     parts.alerts.send(
         Alert(f"{bad} was rolled back by hand", f"All users get {version} again.", parts.settings.page_link)
     )
     return back
 
 
-def _complete_rollback(parts: Parts, back: Experiment) -> None:
+def _follow(parts: Parts, back: Experiment) -> None:
     """Make registry, deployment and promotion log match the experiment file."""
     assert back.previous is not None, "a rollback always has a previous version"
     champion, bad = back.champion.model_version, back.previous.model_version
@@ -91,16 +103,25 @@ def _complete_rollback(parts: Parts, back: Experiment) -> None:
     for deployment in deployer.current():
         if deployment.role != CHAMPION:
             deployer.remove(deployment.role)
-    registry.record_decision("roll back", reason, {}, champion=registry.get(bad), challenger=None)
+    if not _is_recorded(parts, back, reason):
+        registry.record_decision("roll back", reason, {}, champion=registry.get(bad), challenger=None)
     log.info("%s is the champion again", champion)
 
 
-def _rollback_marker(parts: Parts) -> Path:
+def _is_recorded(parts: Parts, back: Experiment, reason: str) -> bool:
+    """Whether the promotion log has this rollback, because the process was killed right after it wrote it."""
+    last = next(reversed(parts.registry.decisions()), None)
+    if last is None or last["reason"] != reason or back.started is None:
+        return False
+    return datetime.fromisoformat(last["ts"]) >= back.started
+
+
+def rollback_marker(parts: Parts) -> Path:
     """A file that exists until a rollback is complete; it contains the salt of that experiment."""
     return parts.settings.experiment_file.with_name("following")
 
 
 def rollback_incomplete(parts: Parts, experiment: Experiment) -> bool:
     """Whether this experiment is a rollback that registry and deployment do not match yet."""
-    marker = _rollback_marker(parts)
+    marker = rollback_marker(parts)
     return marker.is_file() and marker.read_text() == experiment.salt

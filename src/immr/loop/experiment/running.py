@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from immr.errors import ExperimentBusyError
 from immr.experiment.definition import Experiment, load
 from immr.experiment.revision import check_revision
+from immr.loop.experiment.noting import complete_notes
 
 if TYPE_CHECKING:
     from immr.wiring import Parts
@@ -36,6 +37,8 @@ def running_test(parts: Parts) -> Experiment | None:
 def exclusive(parts: Parts, timeout_s: float = LOCK_TIMEOUT_S, revision: str = "") -> Iterator[None]:
     """Hold the experiment's lock during the block; the kernel releases it when the process ends.
 
+    If a process was killed after it changed the experiment, the history first gets the lines that it did not write.
+
     Args:
         parts: The process's adapters.
         timeout_s: How long to wait for it.
@@ -59,6 +62,7 @@ def exclusive(parts: Parts, timeout_s: float = LOCK_TIMEOUT_S, revision: str = "
                         f"another process is changing the experiment ({path} is locked): try again in a moment"
                     ) from error
                 time.sleep(0.05)
+        complete_notes(parts)
         if revision:
             check_revision(load(parts.settings.experiment_file), revision)
         yield

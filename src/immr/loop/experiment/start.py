@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from immr.deploy.readiness import not_ready_because
 from immr.errors import ExperimentError, ExperimentRunningError
 from immr.experiment import changes
-from immr.experiment.definition import CHAMPION, Experiment, Kind, load, save
+from immr.experiment.definition import CHAMPION, Experiment, Kind, load
 from immr.experiment.waiting import load_queue, save_queue
-from immr.loop.experiment.history import note
+from immr.loop.experiment.noting import events_of, save_noted
 from immr.loop.experiment.plan import planned_users
 from immr.loop.experiment.rollback import rollback_incomplete
 from immr.loop.experiment.running import exclusive, running_test
@@ -82,7 +82,6 @@ def start_locked(
     now = datetime.now(UTC)
     begun = changes.begin(champion, challengers, weight, now, kind, planned, ramp, ramp_every_s)
     begun = _save_begun(parts, begun, holdout)
-    note(parts, begun, "started")
     queue = without = load_queue(parts.settings.queue_file)
     for version, _ in challengers.values():
         without = without.without(version)
@@ -178,7 +177,7 @@ def _save_begun(parts: Parts, begun: Experiment, holdout: float | None = None) -
     if holdout is not None:
         alone = replace(begun, state="stopped")  # no user has a variant of this test yet
         begun = replace(begun, holdout=changes.hold_out(alone, holdout, datetime.now(UTC)).holdout)
-    save(begun, parts.settings.experiment_file)
+    save_noted(parts, begun, events_of(begun, "started"))
     return begun
 
 

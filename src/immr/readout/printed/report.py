@@ -54,8 +54,10 @@ def mark_rollback(page: str, event: TestEvent) -> str:
     above = f'<p class="verdict"><strong>{said}</strong> {escape(event.reason)}</p>\n'
     row = (
         f'<tr><td>{when}</td><th scope="row">{event.what}: {escape(event.challenger)}</th><td>{escape(event.by)}</td>'
-        f'<td class="n">{100 * event.share:.3g} %</td></tr>\n'
+        f'<td class="n">{100 * event.share:.3g} %</td></tr><!-- {event.ts.isoformat()} -->\n'
     )
+    if row in page:  # the process was killed right after it marked the page
+        return page
     return page.replace(_ABOVE_VERDICT, above + _ABOVE_VERDICT).replace(_LAST_ROW, row + _LAST_ROW)
 
 
