@@ -144,6 +144,7 @@ class Condition:
     values: tuple[str, ...] = ()  # of a category: the path or one above it
     ranges: tuple[tuple[float | None, float | None], ...] = ()  # from, to; both included, None is open
     negated: bool = False  # keep the other items, and those without the attribute
+    exact: bool = False  # of a category: the path itself, without what is below it
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,15 @@ def test_price_filters_are_inclusive(collection, items, embeddings_ND, filters, 
             lambda id: brand_of(id) == "Nike" and size_of(id) == 33,
         ),
         ([Condition("category", ("Fruit/", "Packages/Milk/Oat"))], lambda id: int(id[1:]) % 5 in (0, 1, 3)),
+        ([Condition("category", ("Packages/Milk",), exact=True)], lambda id: int(id[1:]) % 5 == 2),
+        (
+            [Condition("category", ("Fruit/Apple", "Packages/Milk/Oat", "Fruit"), exact=True)],
+            lambda id: int(id[1:]) % 5 in (0, 3),
+        ),
+        (
+            [Condition("category", ("Packages/Milk",), negated=True, exact=True)],
+            lambda id: int(id[1:]) % 5 != 2,
+        ),
         ([Condition("price", ranges=((2.0, 3.0),))], lambda id: id in ("i1", "i2")),
     ],
 )

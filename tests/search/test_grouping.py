@@ -1,5 +1,6 @@
 from immr.search.grouping import (
     MEMBERS,
+    all_members,
     fingerprint,
     first_of_each,
     group_of,
@@ -22,6 +23,7 @@ def test_an_item_without_the_attribute_is_a_group_of_its_own() -> None:
     assert group_of(hit("a", model="m"), "model") == "m"
     assert group_of(hit("a"), "model") is None
     assert group_of(hit("a"), "category") == "Clothes"
+    assert group_of(Hit("a", 1.0, "a", "", ""), "category") is None
     assert fingerprint(hit("a"), "model") != fingerprint(hit("b"), "model")
     assert fingerprint(hit("a", model="m"), "model") == fingerprint(hit("b", model="m"), "model")
     assert fingerprint(hit("a"), "model") != fingerprint(hit("b", model="a"), "model")
@@ -30,7 +32,7 @@ def test_an_item_without_the_attribute_is_a_group_of_its_own() -> None:
 def test_members_are_looked_up_in_the_groups_of_the_hits() -> None:
     hits = [hit("a", model="m"), hit("b"), hit("c", model="n"), hit("d", model="m")]
     found = of_groups(Filters("Clothes"), "model", hits)
-    assert found == Filters("Clothes", conditions=(Condition("model", ("m", "n")),))
+    assert found == Filters("Clothes", conditions=(Condition("model", ("m", "n"), exact=True),))
     assert of_groups(Filters(), "model", [hit("b")]) is None
 
 
@@ -60,3 +62,19 @@ def test_a_group_needs_no_search_if_no_further_member_could_be_shown() -> None:
     seen = [candidate(f"m{n}", model="m") for n in range(MEMBERS + 1)] + [candidate("n0", model="n")]
     assert members_of(seen, "model", is_all=False) == {"m": seen[:-1]}
     assert members_of(seen, "model", is_all=True) == {"m": seen[:-1], "n": seen[-1:]}
+
+
+def test_a_group_that_is_crowded_out_is_searched_for_again() -> None:
+    """A large group once left a smaller one with few of its members."""
+    large = [candidate(f"m{n}", model="m") for n in range(50)]
+    small = [candidate(f"n{n}", model="n") for n in range(12)]
+    asked = []
+
+    def search(filters: Filters, most: int) -> list[Candidate]:
+        [condition] = filters.conditions
+        asked.append(condition.values)
+        return [each for each in [*large, *small] if each.attributes["model"] in condition.values][:most]
+
+    found = all_members([hit("m0", model="m"), hit("n0", model="n")], "model", {}, Filters(), search)
+    assert {group: len(some) for group, some in found.items()} == {"m": 40, "n": 12}
+    assert asked == [("m", "n"), ("n",)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from immr.types import Candidate, Condition, Filters, Hit
@@ -17,7 +17,7 @@ Members = Mapping[str | None, Sequence[Candidate]]
 
 def group_of(found: Candidate | Hit, group_by: str) -> str | None:
     """The value of the attribute; None if the item has none, and is a group of its own."""
-    value = found.category if group_by == "category" else found.attributes.get(group_by)
+    value = (found.category or None) if group_by == "category" else found.attributes.get(group_by)
     return None if value is None else str(value)
 
 
@@ -47,11 +47,14 @@ def first_of_each(
 
 
 def of_groups(filters: Filters, group_by: str, hits: Sequence[Hit]) -> Filters | None:
-    """Filters that only members of the hits' groups pass; None if no hit has a group."""
+    """Filters that only members of the hits' groups pass; None if no hit has a group.
+
+    A category is a group of its own, apart from those below it.
+    """
     groups = dict.fromkeys(group for hit in hits if (group := group_of(hit, group_by)) is not None)
     if not groups:
         return None
-    return replace(filters, conditions=(*filters.conditions, Condition(group_by, tuple(groups))))
+    return replace(filters, conditions=(*filters.conditions, Condition(group_by, tuple(groups), exact=True)))
 
 
 def members_of(found: Sequence[Candidate], group_by: str, is_all: bool) -> Members:
@@ -61,11 +64,42 @@ def members_of(found: Sequence[Candidate], group_by: str, is_all: bool) -> Membe
         found: the most similar items, best first.
         group_by: a keyword attribute or `category`.
         is_all: whether no other item is in any of their groups; else only groups with enough members are returned.
+            Those may crowd out the others, which are to be searched for without them.
     """
     groups: dict[str | None, list[Candidate]] = {}
     for candidate in found:
         groups.setdefault(group_of(candidate, group_by), []).append(candidate)
     return groups if is_all else {group: some for group, some in groups.items() if len(some) > MEMBERS}
+
+
+def all_members(
+    hits: Sequence[Hit],
+    group_by: str,
+    members: Members,
+    filters: Filters,
+    search: Callable[[Filters, int], Sequence[Candidate]],
+) -> Members:
+    """The members of every hit's group, with as few searches as needed.
+
+    Args:
+        hits: one of each group.
+        group_by: a keyword attribute or `category`.
+        members: groups that need no search, see `members_of`.
+        filters: of the whole search.
+        search: the most similar items that pass filters, at most so many.
+    """
+    while True:
+        rest = [hit for hit in hits if group_of(hit, group_by) not in members]
+        narrowed = of_groups(filters, group_by, rest)
+        if narrowed is None:
+            return members
+        most = MEMBERS * 2 * len(rest)  # of so many, at least one group has enough members
+        found = search(narrowed, most)
+        is_all = len(found) < most
+        more = members_of(found, group_by, is_all)
+        members = {**more, **members}
+        if is_all or not more:
+            return members
 
 
 def with_members(hits: Sequence[Hit], members: Members, group_by: str) -> list[Hit]:

@@ -302,16 +302,14 @@ class Searcher:
         self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit], members: grouping.Members
     ) -> list[Hit]:
         """The hits with the most similar members of their groups; groups in `members` are not searched for again."""
-        rest = [hit for hit in hits if grouping.group_of(hit, group_by) not in members]
-        filters = grouping.of_groups(wanted.filters, group_by, rest)
-        if filters is not None:
+
+        def search(filters: Filters, most: int) -> list[Candidate]:
             with timed(answer.stage_ms, "retrieve"):
-                most = min(grouping.MEMBERS * 2 * len(rest), _GROUPED_CANDIDATES)
                 if answer.embedding_D is None:
-                    found = self._collection.search_words(wanted.text, most, filters)
-                else:
-                    found = self._similar(answer.embedding_D, most, filters)
-            members = {**grouping.members_of(found, group_by, is_all=True), **members}
+                    return self._collection.search_words(wanted.text, most, filters)
+                return self._similar(answer.embedding_D, most, filters)
+
+        members = grouping.all_members(hits, group_by, members, wanted.filters, search)
         return grouping.with_members(hits, members, group_by)
 
 

@@ -290,6 +290,7 @@ def _dialect() -> Dialect:
         condition=models.FieldCondition,
         any_of=lambda values: models.MatchAny(any=values),
         between=lambda low, high: models.Range(gte=low, lte=high),
+        as_many=lambda count: models.ValuesCount(gte=count, lte=count),
         has_id=lambda id: models.HasIdCondition(has_id=_texts_of([id])),
         all_of=lambda must, must_not: models.Filter(must=must or None, must_not=must_not or None),
         one_of=lambda conditions: models.Filter(should=conditions),

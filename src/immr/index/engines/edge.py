@@ -261,6 +261,7 @@ class EdgeEngine:
             condition=edge.FieldCondition,
             any_of=edge.MatchAny,
             between=lambda low, high: edge.RangeFloat(gte=low, lte=high),
+            as_many=lambda count: edge.ValuesCount(gte=count, lte=count),
             has_id=lambda id: edge.HasIdCondition({UUID(int=id)}),
             all_of=lambda must, must_not: edge.Filter(must=must, must_not=must_not),
             one_of=lambda conditions: edge.Filter(should=conditions),
