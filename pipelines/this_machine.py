@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -41,7 +41,7 @@ def on_this_machine(home: Path) -> Iterator[None]:
     earlier = logs.glob("pipeline-[0-9]*.log")  # other logs may begin with "pipeline-", too
     for old in sorted(earlier, key=lambda path: path.stat().st_mtime)[: 1 - _KEPT_RUNS]:
         old.unlink()
-    file = logs / f"pipeline-{datetime.now():%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    file = logs / f"pipeline-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
     print(f"all output: {file}", flush=True)
     with file.open("w", encoding="utf-8") as log, _warnings_to(log):
         began = time.time()

@@ -11,6 +11,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
+from immr.machine.library_log import UtcFormatter
+
 Format = Literal["text", "json"]
 SEARCHES = "serving.searches"
 """The logger with one line per search, on only if lines go to a log store."""
@@ -47,7 +49,7 @@ class _Json(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
-class _Text(logging.Formatter):
+class _Text(UtcFormatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
         return " ".join([super().format(record), *(f"{name}={value}" for name, value in fields.items())])

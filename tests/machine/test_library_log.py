@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def test_libraries_and_warnings_go_to_the_file(tmp_path: Path) -> None:
     text = file.read_text()
     assert "onnxscript: Skipping constant folding" in text and "deprecated" in text
     assert "ours" not in text
+    assert datetime.fromisoformat(text.split()[0]).tzinfo is UTC, "a time has its zone"
 
 
 def test_a_file_that_cannot_be_written_stops_nothing(

@@ -7,11 +7,20 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 _OURS = ("immr", "serving", "dashboards", "components", "pipelines", "demo")
 _BYTES, _KEPT = 2_000_000, 2
+
+
+class UtcFormatter(logging.Formatter):
+    """Writes times as ISO 8601 in UTC: `2026-05-01T12:00:00.000+00:00`. By default they are local, without a zone."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """The time of the record; `datefmt` has no effect."""
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
 def show_own_messages() -> None:
@@ -37,7 +46,7 @@ def silence_the_end() -> None:
 def libraries_log_to(file: Path) -> Iterator[None]:
     """During the block, messages and warnings of libraries go to this file, which is created by the first of them."""
     handler = _FolderMakingHandler(file, maxBytes=_BYTES, backupCount=_KEPT, delay=True, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(UtcFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(lambda record: not _is_ours(record))
     root = logging.getLogger()
     root.addHandler(handler)

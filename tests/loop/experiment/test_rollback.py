@@ -14,7 +14,6 @@ from immr.loop.experiment.history import history, report
 from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.start import start
 from immr.loop.watch import read_out
-from immr.readout.decision import Decision, Verdict
 from immr.settings import Settings
 from immr.wiring import Parts, connect
 from tests.support.sent_alerts import SentAlerts
@@ -27,8 +26,8 @@ def promoted(settings: Settings, before: str) -> Experiment:
     champion = replace(begun.champion, url=before)
     running = replace(begun, variants=(champion, begun.variants[1]))
     save(running, settings.experiment_file)
-    won = Decision("promote", "It won.", {}, (Verdict("challenger", "promote", "It won."),))
-    _promote(connect(settings), replace(read_out(connect(settings)), decision=won), won)
+    assert running.challenger is not None
+    _promote(connect(settings), read_out(connect(settings)), running.challenger)
     assert (roles(settings), deployments(settings)) == (("immr-2", None), {"champion": "immr-2"})
     return load(settings.experiment_file)
 

@@ -1,6 +1,9 @@
 import json
 import logging
 import sys
+import time
+
+import pytest
 
 from serving.process.logs import formatter
 
@@ -25,6 +28,18 @@ def test_json_is_one_object_with_the_fields() -> None:
     assert (found["level"], found["logger"], found["message"]) == ("warning", "immr.x", "searched tea")
     assert (found["took_ms"], found["user"]) == (3, "änn")
     assert "ValueError: broken" in found["exception"]
+
+
+def test_text_begins_with_a_time_that_has_a_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    made = record()
+    made.created = 1_780_000_000.5
+    try:
+        assert formatter("text").format(made).startswith("2026-05-28T20:26:40.500+00:00 WARNING ")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_text_ends_with_the_fields() -> None:

@@ -91,7 +91,7 @@ def _decide(parts: Parts, watched: Watched, apply: bool, record_wait: bool) -> W
         return watched
     if apply and (begun := _begun_promotion(parts, watched.experiment)):
         watched = replace(watched, decision=begun)
-        _promote(parts, watched, begun)
+        _promote(parts, watched, watched.experiment.variant(begun.verdicts[0].challenger))
         return watched
     if not apply:
         for verdict in (decision.winner, *decision.losers):
@@ -100,7 +100,7 @@ def _decide(parts: Parts, watched: Watched, apply: bool, record_wait: bool) -> W
     if record_wait or decision.action != "wait" or decision.losers:
         record(parts, watched, apply)
     if apply and decision.winner:
-        _promote(parts, watched, decision)
+        _promote(parts, watched, watched.experiment.variant(decision.winner.challenger))
     elif apply:
         _move_on(parts, watched)
     return watched
@@ -145,11 +145,10 @@ def _nothing_to_decide(parts: Parts) -> Watched:
     return replace(watched, decision=replace(watched.decision, action="wait", reason=reason))
 
 
-def _promote(parts: Parts, watched: Watched, decision: Decision) -> None:
+def _promote(parts: Parts, watched: Watched, winner: Variant) -> None:
     """After a crash before the experiment file changes, the next call promotes again, see `_begun_promotion`."""
-    registry, deployer, experiment = parts.registry, parts.deployer, watched.experiment
-    assert decision.winner is not None, "only a winner is promoted"
-    winner = experiment.variant(decision.winner.challenger)
+    registry, deployer = parts.registry, parts.deployer
+    experiment, decision = watched.experiment, watched.decision
     version = registry.get(winner.model_version)
     if deployment := _deployment(deployer, winner.model_version):
         deployer.apply(version, deployment.bento, "champion")
@@ -159,7 +158,8 @@ def _promote(parts: Parts, watched: Watched, decision: Decision) -> None:
     keep_report(parts, watched, events)
     promoted = changes.promote(experiment, datetime.now(UTC), winner.name)
     _save_without(parts, promoted, experiment.challengers, events)
-    _announce(parts, experiment, decision.winner, applied=True)
+    if decision.winner:
+        _announce(parts, experiment, decision.winner, applied=True)
     _complete_take_off(parts)
     log.info("%s is now the champion", version.id)
 
