@@ -21,8 +21,8 @@ _LABELS = {
     "app.kubernetes.io/part-of": "immr",
     "app.kubernetes.io/managed-by": "kustomize",
 }
-# a metric, or a series that a rule has recorded: variant:immr_ctr:ratio1h
-_SERIES = re.compile(r"(?<![\w:])((?:\w+:)?immr_\w+(?::\w+)?)(\{)?")
+# a metric of ours or Qdrant's, or a series that a rule has recorded: variant:immr_ctr:ratio1h
+_SERIES = re.compile(r"(?<![\w:])((?:\w+:)?(?:immr|collection)_\w+(?::\w+)?)(\{)?")
 
 
 def for_namespace(rules: dict[str, Any], namespace: str) -> dict[str, Any]:

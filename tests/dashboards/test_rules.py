@@ -84,5 +84,5 @@ def test_every_series_of_every_rule_is_restricted() -> None:
     for group in rules["groups"]:
         for rule in group["rules"]:
             assert rule["labels"]["namespace"] == "shop-a"
-            named = rule["expr"].count("immr_")
+            named = rule["expr"].count("immr_") + rule["expr"].count("collection_")
             assert rule["expr"].count('{namespace="shop-a"') == named, rule["expr"]

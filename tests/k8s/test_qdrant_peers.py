@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,14 @@ def address(name: str) -> str:
 
 def test_the_first_start_makes_one_cluster(peers: Peers) -> None:
     assert peers.start("qdrant-0") == {"--uri": address("qdrant-0")}
-    for name in PEERS[1:]:  # also before peer 0 listens: Qdrant ends, and the pod restarts
-        assert peers.start(name) == {"--uri": address(name), "--bootstrap": address("qdrant-0")}
+    for name in PEERS[1:]:
+        with ThreadPoolExecutor() as pool:
+            waits = pool.submit(peers.start, name)
+            with pytest.raises(TimeoutError):
+                waits.result(timeout=0.5)
+            with peers.listening("qdrant-0"):
+                joined = waits.result(timeout=30)
+        assert joined == {"--uri": address(name), "--bootstrap": address("qdrant-0")}
 
 
 def test_peers_restart_together_without_waiting_for_each_other(peers: Peers) -> None:
