@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient, models
 
 from immr.errors import IndexMismatchError, IndexUnavailableError, SettingsError
 from immr.index.change_journal import ChangeJournal
+from immr.index.engines.client import ClientEngine
 from immr.index.qdrant import QdrantIndex
 from immr.index.vector_index import Changes
 from immr.settings import Settings
@@ -250,6 +252,31 @@ def test_a_server_with_an_api_key_answers_only_with_the_key(tmp_path):
             ) as refused:
                 without.versions()
             assert "wr0ng" not in str(refused.value)
+
+
+def test_a_server_gets_no_request_that_it_refuses(monkeypatch):
+    """Qdrant's limit is 32 MB; a thousand items with the 21 pictures that an item may have are 113 MB."""
+    client = QdrantClient(":memory:")
+    engine = ClientEngine(client, "c", is_local=True)
+    engine.create(256, {}, several_pictures=True)
+    rows_PD = np.random.default_rng(0).normal(size=(21, 256)).astype(np.float32)
+    rows_PD /= np.linalg.norm(rows_PD, axis=1, keepdims=True)
+    sizes = []
+    upsert = client.upsert
+
+    def counted(name, points, **options):
+        sizes.append(len(models.PointsList(points=points).model_dump_json()))
+        return upsert(name, points, **options)
+
+    monkeypatch.setattr(client, "upsert", counted)
+    ids = list(range(1, 151))
+    engine.put(
+        ids, [rows_PD] * 150, [{"item_id": str(id), "title": "shoe " * 20, "category": "Shoes"} for id in ids]
+    )
+    assert engine.count() == 150
+    assert len(sizes) == 3 and max(sizes) < 10_000_000
+    engine.put([], [], [])
+    engine.close()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "file"])

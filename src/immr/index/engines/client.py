@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _INDEXING_THRESHOLD_KB = 10_000  # smaller segments are searched exactly
 _POLL_S = 0.5
+_REQUEST_BYTES = 8_000_000  # a server refuses more than 32 MB; items with many pictures would exceed that
+_BYTES_PER_NUMBER = 21  # as JSON
 
 
 class ClientEngine:
@@ -93,12 +95,19 @@ class ClientEngine:
         """See `Engine.put`."""
         from qdrant_client import models
 
-        points = [
-            models.PointStruct(
-                id=str(UUID(int=id)), vector=self._vectors(rows_PD, payload), payload=dict(payload)
-            )
-            for id, rows_PD, payload in zip(ids, embeddings, payloads, strict=True)
-        ]
+        points: list[models.PointStruct] = []
+        size = 0
+        for id, rows_PD, payload in zip(ids, embeddings, payloads, strict=True):
+            vector = self._vectors(rows_PD, payload)
+            points.append(models.PointStruct(id=str(UUID(int=id)), vector=vector, payload=dict(payload)))
+            size += _BYTES_PER_NUMBER * rows_PD.size + len(str(payload))
+            if size >= _REQUEST_BYTES:
+                self._upsert(points)
+                points, size = [], 0
+        if points:
+            self._upsert(points)
+
+    def _upsert(self, points: list[models.PointStruct]) -> None:
         with self._exclusive():
             self._client.upsert(self._name, points, wait=True)
 
