@@ -137,8 +137,29 @@ def test_a_peer_that_copies_its_shards_is_not_restarted(overlay: str) -> None:
 def test_a_stopping_peer_is_qdrant_itself_and_has_time(overlay: str) -> None:
     """The image's entrypoint.sh ends as soon as it has passed SIGTERM on, and the kernel kills Qdrant with it."""
     one = container(overlay)
-    started = [*one["command"], *one.get("args", [])][-1]
-    assert "exec ./qdrant" in started or started == "./qdrant"
-    assert "entrypoint.sh" not in started
+    (script,) = one["args"]
+    assert one["command"] == ["/bin/bash", "-c"] and "exec ./qdrant" in script.splitlines()[-1]
+    assert "entrypoint.sh" not in script
     seconds = one["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert seconds > 0 and seconds + 30 < pod(overlay)["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_qdrant_may_open_as_many_files_as_the_node_allows(overlay: str, tmp_path: Path) -> None:
+    """Its storage is many mapped files; it does not raise its soft limit, which may be 1,024."""
+    binary = tmp_path / "qdrant"
+    binary.write_text("#!/bin/bash\necho $(ulimit -Sn) $(ulimit -Hn)\n")
+    binary.chmod(0o755)
+    (tmp_path / "storage").mkdir()
+    (tmp_path / "storage" / "raft_state.json").touch()
+    one = container(overlay)
+    (script,) = one["args"]
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"ulimit -Sn 256; ulimit -Hn 512; {script}"],
+        cwd=tmp_path,
+        env=os.environ | {"HOSTNAME": "qdrant-0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["512", "512"]
