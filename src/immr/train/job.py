@@ -106,7 +106,13 @@ def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
         tracker.params(_params(job))
     folder = job.checkpoints.parent / ARRAYS
     arrays = training_arrays(
-        TrainingSet(job.training_set), job.model, job.train.views, job.cache_dir, world, folder
+        TrainingSet(job.training_set),
+        job.model,
+        job.train.views,
+        job.cache_dir,
+        world,
+        folder,
+        sample=job.train.frozen_photos,
     )
     featured = time.monotonic()
     trainer = Trainer(arrays, job.model, job.train, world)

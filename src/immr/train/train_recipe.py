@@ -18,6 +18,8 @@ from immr.types import (
     Weight,
 )
 
+_STANDARDIZED_ON = 8192
+
 
 @dataclass(frozen=True)
 class TrainRecipe:
@@ -52,3 +54,12 @@ class TrainRecipe:
     checkpoint_every_steps: Count = 200  # a checkpoint may be written
     checkpoint_every_s: Weight = 30.0  # and is, if the last one is so many seconds old
     seed: Seed = 0
+
+    @property
+    def frozen_photos(self) -> int | None:
+        """How many photos need frozen features.
+
+        None: all of them, to train towers on. A number: an even sample of at most so many, to standardize towers that
+        only fine-tuning trains.
+        """
+        return None if self.epochs else _STANDARDIZED_ON

@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from immr.errors import ImageError
+from immr.model.features.image_features import ImageFeatures
+from immr.model.features.views import view_names
 from immr.train.inputs import features
 from immr.train.inputs.features import TrainingArrays, training_arrays
 from immr.train.world import World
@@ -53,3 +55,12 @@ def test_a_photo_that_was_replaced_since_it_was_governed_is_refused(training_set
     photo.write_bytes(other.read_bytes() + bytes(1))
     with pytest.raises(ImageError, match="have changed since `immr govern` read them"):
         arrays(training_set, empty_cache)
+
+
+def test_a_sample_of_photos_is_spread_evenly_and_only_its_features_are_computed(training_set, tmp_path):
+    every = training_arrays(training_set, MODEL, 1, tmp_path / "every", World())
+    some = training_arrays(training_set, MODEL, 1, tmp_path / "some", World(), sample=4)
+    torch.testing.assert_close(some.photos_NVF, every.photos_NVF[::3], rtol=0, atol=0)
+    assert some.query_ids == every.query_ids
+    computed = ImageFeatures(MODEL, tmp_path / "some").known(list(every.picture_hashes.values()), view_names(1))
+    assert len(computed) == 4 + 5  # and the documents' pictures

@@ -33,3 +33,9 @@ def test_fine_tuning_and_processes_need_more():
 
     one, two = (need(1, [ITEM], MODEL, replace(TRAIN, processes=count)).memory_bytes for count in (1, 2))
     assert one < two < need(1, [ITEM], MODEL, grocery().train).memory_bytes
+
+
+def test_towers_that_only_fine_tuning_trains_need_features_of_a_sample_of_the_photos():
+    straight = replace(TRAIN, epochs=0)
+    few, many = (need(count, [ITEM], MODEL, straight) for count in (10_000, 1_000_000))
+    assert few.disk_bytes == many.disk_bytes < need(10_000, [ITEM], MODEL, TRAIN).disk_bytes

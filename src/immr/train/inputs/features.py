@@ -30,7 +30,7 @@ class TrainingArrays:
 
     query_ids: list[str]
     photo_images: list[str]  # URIs
-    photos_NVF: Tensor
+    photos_NVF: Tensor  # of all photos, or of a sample
     photo_classes_N: Tensor
     photo_weights_N: Tensor
     documents: DocumentArrays  # of M items
@@ -58,6 +58,7 @@ def training_arrays(
     cache_dir: Path,
     world: World,
     folder: Path | None = None,
+    sample: int | None = None,
 ) -> TrainingArrays:
     """Each rank computes its share of the missing features, then all ranks use all of them.
 
@@ -72,6 +73,8 @@ def training_arrays(
         world: this rank.
         folder: of this training alone; the arrays are written there once and mapped by all ranks. Without it each
             rank holds a copy.
+        sample: `photos_NVF` holds the features of at most so many photos, evenly spaced, which are enough to
+            standardize towers that only fine-tuning trains. None: of all photos.
 
     Raises:
         TrainingError: there are no photos or no items.
@@ -93,7 +96,8 @@ def training_arrays(
     images = [query.image for query in queries]
     of_documents = [item.image for item in items] if fusion_of(recipe).uses_picture else []
     hashes = shared_hashes(images, world, of_documents, known=training_set.image_hashes())
-    photos_NVF, documents = _features(images, items, hashes, names, recipe, cache_dir, world, folder)
+    step = -(-len(images) // sample) if sample else 1
+    photos_NVF, documents = _features(images[::step], items, hashes, names, recipe, cache_dir, world, folder)
     return TrainingArrays(
         query_ids=[query.query_id for query in queries],
         photo_images=images,

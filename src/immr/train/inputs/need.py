@@ -28,7 +28,8 @@ def need(photos: int, items: Sequence[Item], model: ModelRecipe, train: TrainRec
     fusion, count = fusion_of(model), len(items)
     per_picture = image.dim + (49 * image.patch_dim if fusion.needs_patches else 0)
     per_text = _tokens(items, model.max_tokens) * text.dim if fusion.uses_text else 0
-    features = _HALF * (train.views * (photos * image.dim + count * per_picture) + count * per_text)
+    frozen = min(photos, train.frozen_photos or photos)
+    features = _HALF * (train.views * (frozen * image.dim + count * per_picture) + count * per_text)
     batch = (train.batch_size + train.document_batch_size) * train.processes
     classifier = _FLOAT * count * (_ROWS * model.dim + _TEMPORARIES * batch * train.negative_rate)
     objects = train.processes * (_PHOTO * photos + _ITEM * count)
