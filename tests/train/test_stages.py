@@ -20,6 +20,7 @@ from immr.train.inputs.batches import Rows
 from immr.train.inputs.features import TrainingArrays, training_arrays
 from immr.train.job import TrainJob, run
 from immr.train.loop import Trainer
+from immr.train.optimization.depthwise import use_fast_gradients
 from immr.train.stages import fine_tuning, heads
 from immr.train.world import World
 from tests.support.tiny_training_set import MODEL, TRAIN
@@ -194,3 +195,9 @@ def test_a_versions_encoder_serves_queries_and_documents(job, training_set, tmp_
     photos = [Image.open(judgement.image).convert("RGB") for judgement in training_set.judgements]
     queries_ND = OnnxQueryEncoder(job.out).encode(photos)
     assert ((queries_ND @ documents_MD.T).argmax(1) == np.arange(6)).mean() >= 4 / 6
+
+
+def test_on_a_cpu_depthwise_convolutions_have_fast_gradients(arrays, cache_dir):
+    towers, _ = heads(arrays, MODEL, RECIPE, World())
+    network = fine_tuning(arrays, towers, RECIPE, cache_dir, World()).network
+    assert use_fast_gradients(network) == 0, "they were replaced already"

@@ -31,6 +31,7 @@ from immr.train.inputs.pictures import Pictures
 from immr.train.inputs.sources import FrozenInputs, Inputs
 from immr.train.inputs.squares import DeviceSquares, Drawing, HostSquares, Squares
 from immr.train.optimization.averaging import Average
+from immr.train.optimization.depthwise import use_fast_gradients
 from immr.train.optimization.layer_rates import encoder_groups, parameter_groups
 from immr.train.optimization.schedule import learning_rate
 from immr.train.train_recipe import TrainRecipe
@@ -180,6 +181,8 @@ def _encoder(model: ModelRecipe, recipe: FineTuneRecipe, reduced: bool, world: W
     encoder: Any = load_image_encoder(model.image_encoder, model.image_size_px).to(world.device)
     if world.device.startswith("cuda"):
         use_fast_kernels(encoder)
+    elif not reduced:
+        use_fast_gradients(encoder)
     if recipe.encoder_parallel == "fsdp2":
         parallel.shard(encoder, world, reduced)
         return encoder

@@ -62,5 +62,7 @@ def test_a_sample_of_photos_is_spread_evenly_and_only_its_features_are_computed(
     some = training_arrays(training_set, MODEL, 1, tmp_path / "some", World(), sample=4)
     torch.testing.assert_close(some.photos_NVF, every.photos_NVF[::3], rtol=0, atol=0)
     assert some.query_ids == every.query_ids
-    computed = ImageFeatures(MODEL, tmp_path / "some").known(list(every.picture_hashes.values()), view_names(1))
+    computed = ImageFeatures(MODEL, tmp_path / "some").known(
+        list(every.picture_hashes.values()), view_names(1)
+    )
     assert len(computed) == 4 + 5  # and the documents' pictures
