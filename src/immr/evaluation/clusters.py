@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from immr.data.training_set import LabelledPhoto
+from immr.wording import counted
 
 _MIN_USERS = 10  # fewer give an interval too wide to decide anything
 
@@ -23,8 +24,7 @@ class Clusters:
         return len(set(self.ids))
 
     def __str__(self) -> str:
-        plural = "es" if self.unit.endswith("s") else "s"
-        return f"{self.count:,} {self.unit}{'' if self.count == 1 else plural}"
+        return counted(self.count, self.unit)
 
 
 def default_clusters(photos: Sequence[LabelledPhoto]) -> Clusters:

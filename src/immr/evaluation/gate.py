@@ -19,6 +19,7 @@ from immr.evaluation.bootstrap import (
 )
 from immr.evaluation.gate_recipe import EXACT, GateRecipe
 from immr.evaluation.result import Evaluation, Slice
+from immr.wording import counted
 
 _MOST_ROUNDS = 20_000
 
@@ -272,5 +273,4 @@ def _verdict(passed: bool) -> str:
 
 
 def _photos(evaluation: Evaluation) -> str:
-    count = len(evaluation.queries)
-    return "1 photo" if count == 1 else f"{count:,} photos"
+    return counted(len(evaluation.queries), "photo")

@@ -19,6 +19,7 @@ from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 from immr.machine import cores
 from immr.machine.progress_bar import ProgressBar
+from immr.wording import counted
 
 SCHEMA = pa.schema(
     {
@@ -30,6 +31,7 @@ SCHEMA = pa.schema(
     }
 )
 _REFUSED = pa.schema({name: pa.string() for name in ("table", "id", "image", "reason", "detail")})
+_REFUSED_FURTHER = pa.schema({"image": pa.string()})
 _CHUNK = 4096
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -101,24 +103,29 @@ def _with_further(
     some = items.filter(items.images.notnull()).select("item_id", "images")
     path = workspace.scratch / "further.parquet"
     schema = pa.schema({"of": pa.string(), "usable": pa.string()})
-    left_out, example = 0, ""
+    refused, example = workspace.scratch / "further-refused.parquet", ""
     with (
         pq.ParquetWriter(path, schema) as writer,
+        pq.ParquetWriter(refused, _REFUSED_FURTHER) as refusals,
         ProgressBar("checking further pictures", 0, "pictures") as progress,
     ):
         for batch in _slices(workspace.batches(some, ["item_id"])):
             uris = [further.unpack(text) for text in batch["images"].to_pylist()]
             distinct = dict.fromkeys(uri for each in uris for uri in each)
             places: dict[str, str] = {}
+            left_out: list[str] = []
             for found in _inspections(distinct, recipe, downloads, progress):
                 if not found.reason:
                     places[found.image] = found.place
                     continue
-                left_out, example = left_out + 1, example or f"{found.image} ({found.reason})"
+                left_out.append(found.image)
+                example = example or f"{found.image} ({found.reason})"
             usable = [further.packed([places[uri] for uri in each if uri in places]) for each in uris]
             writer.write_table(pa.table({"of": batch["item_id"], "usable": usable}, schema=schema))
-    if left_out:
-        _log.warning("left out %d further pictures of items, such as %s", left_out, example)
+            refusals.write_table(pa.table({"image": left_out}, schema=_REFUSED_FURTHER))
+    if example:
+        number = workspace.rows(workspace.read(refused).distinct())  # slices may share pictures
+        _log.warning("left out %s of items, such as %s", counted(number, "further picture"), example)
     usable = workspace.read(path)
     joined = items.left_join(usable, items.item_id == usable.of)
     return workspace.keep(joined.mutate(images=joined.usable).drop("of", "usable"))
