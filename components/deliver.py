@@ -13,6 +13,7 @@ def deliver(until: int, waiting_changes: dsl.Output[dsl.Metrics]):
     from immr.loop.pipeline_run import with_retries
     from immr.settings import Settings
     from immr.wiring import connect
+    from immr.wording import counted
 
     def body():
         progress = catalogue.deliver(connect(Settings()))
@@ -27,5 +28,5 @@ def deliver(until: int, waiting_changes: dsl.Output[dsl.Metrics]):
 
     for each in with_retries("deliver", body):
         problem = f" ({each.error})" if each.error else ""
-        print(f"{each.version_id} has {each.delivered} of {each.latest} changes{problem}")
+        print(f"{each.version_id} has {each.delivered} of {counted(each.latest, 'change')}{problem}")
         waiting_changes.log_metric(f"{each.version_id} waiting", each.waiting)

@@ -24,6 +24,7 @@ def govern(
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
     from immr.wiring import connect
+    from immr.wording import counted
 
     parts = connect(Settings())
 
@@ -32,7 +33,9 @@ def govern(
 
     def finding(made):
         use = (each.sentence for each in made.use())
-        return "; ".join([f"{len(made.queries)} photos in {made.class_count} classes", *use])
+        return "; ".join(
+            [f"{counted(len(made.queries), 'photo')} in {counted(made.class_count, 'class')}", *use]
+        )
 
     result = PipelineRun.of(parts.settings, run).step("govern", body, finding)
     shutil.copyfile(result.folder / "report.html", governance_report.path)

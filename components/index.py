@@ -22,6 +22,7 @@ def index(
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
     from immr.wiring import connect
+    from immr.wording import counted
 
     parts = connect(Settings())
 
@@ -30,7 +31,7 @@ def index(
         return index(parts, version, TrainingSet(Path(training_set.metadata["folder"])).items)
 
     def finding(made):
-        return f"{made.points:,} items are searchable, recall@10 against exact search {made.recall_at_10:.3f}"
+        return f"searchable: {counted(made.points, 'item')}, recall@10 against exact search {made.recall_at_10:.3f}"
 
     report = PipelineRun.of(parts.settings, run).step("index", body, finding)
     counts.log_metric("items", report.points)

@@ -25,6 +25,7 @@ def start(
     from immr.loop.start import start
     from immr.settings import Settings
     from immr.wiring import connect
+    from immr.wording import counted
 
     parts = connect(Settings())
 
@@ -32,12 +33,12 @@ def start(
         started = start(parts, Shop.catalogue(items_uri), recipes.by_name(recipe))
         if started.waiting:
             raise IndexUnavailableError(
-                f"{started.waiting} changes wait for {started.version_id}: they are stored, run the step again"
+                f"{counted(started.waiting, 'change')} for {started.version_id} not delivered yet: run the step again"
             )
         return started
 
     def finding(started):
-        return f"{started.items} items are searchable with {started.version_id}"
+        return f"searchable with {started.version_id}: {counted(started.items, 'item')}"
 
     started = PipelineRun.of(parts.settings, run).step("start", body, finding)
     shutil.copyfile(started.training_set / "report.html", catalogue_report.path)

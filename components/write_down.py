@@ -17,15 +17,20 @@ def write_down(changed_uri: str, deleted_uri: str, counts: dsl.Output[dsl.Metric
     from immr.loop import catalogue
     from immr.settings import Settings
     from immr.wiring import connect
+    from immr.wording import counted
 
     files = [Path(uri) if uri else None for uri in (changed_uri, deleted_uri)]
     written = catalogue.write_down(connect(Settings()), *files)
     counts.log_metric("changed", written.changed)
     counts.log_metric("deleted", written.deleted)
-    print(f"{written.changed} items changed, {written.deleted} deleted")
+    print(f"{counted(written.changed, 'item')} changed, {written.deleted:,} deleted")
     if written.unknown:
-        print(f"{len(written.unknown)} deletes of items that no version has, such as {written.unknown[0]}")
+        print(
+            f"{counted(len(written.unknown), 'delete')} of items that no version has, such as {written.unknown[0]}"
+        )
     for reason, rows in written.rejected.items():
-        print(f"rejected: {reason} ({rows} rows), such as {', '.join(written.examples.get(reason, ()))}")
+        print(
+            f"rejected: {reason} ({counted(rows, 'row')}), such as {', '.join(written.examples.get(reason, ()))}"
+        )
         counts.log_metric(f"rejected: {reason}", rows)
     return (written.sequence,)

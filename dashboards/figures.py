@@ -13,6 +13,7 @@ from immr.charts.lines import Point, Series
 from immr.evaluation.proportions import wilson
 from immr.events.aggregates import CtrBucket, Latency
 from immr.experiment.definition import DIRECT, PREVIEW
+from immr.wording import counted
 
 NOT_SHOPPERS = frozenset({DIRECT, PREVIEW})
 """Variants of searches that did not come through a gateway, so no user was assigned to them."""
@@ -133,7 +134,7 @@ def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[st
             interval = f"{percent(low)} to {percent(high)}"
             label = (
                 f"{version}, {when}: {percent(ctr)} ({interval}), "
-                f"{bucket.clicks} clicks on {bucket.impressions} impressions"
+                f"{counted(bucket.clicks, 'click')} on {counted(bucket.impressions, 'impression')}"
             )
             points.append(Point(bucket.start.timestamp() + size_s / 2, ctr, low, high, label))
             rows.append(
@@ -154,15 +155,15 @@ class CategoryCtr:
     clicks: int
 
 
-def by_category(counted: Mapping[tuple[str, str], Sequence[int]]) -> list[CategoryCtr]:
+def by_category(sums_of: Mapping[tuple[str, str], Sequence[int]]) -> list[CategoryCtr]:
     """Rows by category and variant, the category with the most impressions first."""
     shown: dict[str, int] = defaultdict(int)
-    for (category, _), (impressions, _) in counted.items():
+    for (category, _), (impressions, _) in sums_of.items():
         shown[category] += impressions
     return [
         CategoryCtr(category, variant, *sums)
         for (category, variant), sums in sorted(
-            counted.items(), key=lambda entry: (-shown[entry[0][0]], entry[0])
+            sums_of.items(), key=lambda entry: (-shown[entry[0][0]], entry[0])
         )
     ]
 
@@ -176,7 +177,7 @@ def latency_bars(latencies: Sequence[Latency], versions: dict[str, str], order: 
     for colour, latency in enumerate(known):
         name = versions.get(latency.variant)
         group = f"{name} ({latency.variant})" if name else latency.variant
-        group = f"{group} · {latency.searches:,} searches"
+        group = f"{group} · {counted(latency.searches, 'search')}"
         bars.append(Bar(group, "p50", latency.p50_ms, colour))
         bars.append(Bar(group, "p99", latency.p99_ms, colour, faint=True))
     return bars
@@ -191,8 +192,8 @@ def span(seconds: int) -> str:
     """90 → `90 seconds`, 3600 → `1 hour`."""
     for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds % size == 0:
-            return f"{seconds // size} {name}{'s' if seconds != size else ''}"
-    return f"{seconds} seconds"
+            return counted(seconds // size, name)
+    return counted(seconds, "second")
 
 
 def _of_shoppers(buckets: Iterable[CtrBucket]) -> list[CtrBucket]:

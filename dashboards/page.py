@@ -39,6 +39,7 @@ from immr.errors import ImmrError
 from immr.experiment.definition import Variant
 from immr.registry.reports import pipeline_run_link, tracking_home, tracking_link
 from immr.settings import Settings
+from immr.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -269,5 +270,6 @@ def _templates() -> Environment:
     environment.filters["percent"] = figures.percent
     environment.filters["ordinal"] = figures.ordinal
     environment.filters["span"] = figures.span
+    environment.filters["counted"] = counted
     environment.filters["leaf"] = lambda category: category.rsplit("/", 1)[-1]
     return environment

@@ -34,6 +34,7 @@ from immr.registry import reports
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically
 from immr.wiring import Parts, connect
+from immr.wording import counted
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -80,7 +81,9 @@ def _tell_story(parts: Parts, options: Options) -> None:
     with story.chapter("data", "Photos, catalogue and click log"):
         labelled = data.choose(settings, options.dataset, story.say)
         shop = data.make_shop(settings, labelled)
-    story.say(f"{len(labelled.items)} items, {len(labelled.photos)} photos ({labelled.name})")
+    story.say(
+        f"{counted(len(labelled.items), 'item')}, {counted(len(labelled.photos), 'photo')} ({labelled.name})"
+    )
 
     _reset(parts)
     _start_without_clicks(story, parts, shop)
@@ -160,8 +163,9 @@ def _shop(story: Narration, labelled: LabelledSet, gateway_url: str, options: Op
             seed=options.seed,
             progress=chapter.count,
         )
+    numbers = ((report.searches, "search"), (report.clicks, "click"), (report.errors, "error"))
     story.say(
-        f"{report.searches} searches, {report.clicks} clicks, {report.errors} errors; "
+        f"{', '.join(counted(*each) for each in numbers)}; "
         f"p50 {report.latency_p50_ms:.0f} ms, p99 {report.latency_p99_ms:.0f} ms"
     )
     return report
@@ -175,7 +179,7 @@ def _decide(story: Narration, parts: Parts, shop: Path) -> Watched:
         rate = side.ctr
         between = f" ({rate.interval.low:.4f} – {rate.interval.high:.4f})" if rate and rate.interval else ""
         ctr = f"{rate.value:.4f}{between}" if rate else "unknown"
-        story.say(f"{side.name} {side.model_version}: {side.users} users, CTR {ctr}")
+        story.say(f"{side.name} {side.model_version}: {counted(side.users, 'user')}, CTR {ctr}")
     story.say(f"[bold]{watched.decision.action}[/]: {watched.decision.reason}")
     return watched
 

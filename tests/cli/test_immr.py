@@ -125,7 +125,7 @@ def test_a_folder_with_a_catalogue_alone_is_told_how_to_start(tmp_path: Path) ->
     (shop / "items.csv").write_text(f"{columns}\na,Tea,,Drinks,a.jpg,1.5,2025-01-01\n")
     done = immr(tmp_path / "home", "data", "check", str(shop))
     assert done.returncode == 1
-    assert "1 of the first 1 pictures are missing" in done.stdout
+    assert "missing pictures: 1 of the first 1" in done.stdout
     assert "relative paths start at the folder" in done.stderr and "immr start" not in done.stderr
     (shop / "a.jpg").touch()
     done = immr(tmp_path / "home", "data", "check", str(shop))

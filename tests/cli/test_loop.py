@@ -34,7 +34,7 @@ def test_package_uses_the_recipe_of_the_version(tmp_path: Path, monkeypatch: pyt
     assert json.loads(done.stdout)["bento"] == "immr-search:immr-1"
     done = run(app, ["package", "--model", version.id, "--recipe", "smoke"])
     assert done.stdout == (
-        "immr-search:immr-1 reused, because nothing has changed; without the rule that marks exact matches\n"
+        "immr-search:immr-1 is reused, because nothing has changed. It has no rule that marks exact matches\n"
     )
     assert used == ["image_only", "smoke"]
 

@@ -88,6 +88,7 @@ def test_running_versions_come_first() -> None:
     assert [one.name for one in lines.series] == ["immr-9 (champion)", "immr-1"]
     assert lines.series[0].points[0].value == pytest.approx(0.2)
     assert ("12:00:00", "immr-1", "1", "10", "10.0 %", "1.8 % to 40.4 %") in lines.rows
+    assert lines.series[1].points[0].label.endswith(", 1 click on 10 impressions")
 
 
 def test_latency_is_by_version_and_without_previews() -> None:

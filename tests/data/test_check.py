@@ -106,7 +106,7 @@ def test_pictures_at_unknown_places_are_mentioned(tmp_path: Path) -> None:
     folder = write(tmp_path / "in", items=[item(name) for name in "ab"])
     changed(folder, "items", "image", pa.array(["s3://bucket/a.jpg", "HTTPS://cdn.example/a.jpg"]))
     assert report_of(folder, "items").missing_pictures == (
-        "1 of the first 2 pictures are neither files nor at http(s), such as s3://bucket/a.jpg: copy them to a "
+        "pictures that are neither files nor at http(s): 1 of the first 2, such as s3://bucket/a.jpg: copy them to a "
         "folder, map them to their http(s) URLs, or name their place at s3:// or gs:// in pictures.buckets of the "
         "mapping"
     )
@@ -126,7 +126,7 @@ def test_pictures_without_a_file_are_mentioned(tmp_path: Path) -> None:
     folder = write(tmp_path / "in", items=[item(name) for name in "abc"])
     changed(folder, "items", "image", pa.array([f"{tmp_path}/{images[0]}", images[1], images[2]]))
     found = report_of(folder, "items")
-    assert found.missing_pictures == f"1 of the first 2 pictures are missing, such as {folder}/away.jpg"
+    assert found.missing_pictures == f"missing pictures: 1 of the first 2, such as {folder}/away.jpg"
     assert found.fits and not found.all_pictures_missing
     changed(folder, "items", "image", pa.array(["away.jpg", "file:///far/away.jpg", "file://far/away.jpg"]))
     assert report_of(folder, "items").all_pictures_missing
@@ -142,7 +142,7 @@ def test_paths_that_windows_wrote_get_a_remedy_that_works(tmp_path: Path) -> Non
     changed(folder, "items", "image", pa.array([r"img\1.jpg"]))
     found = report_of(folder, "items").missing_pictures
     assert found.startswith(
-        f"1 of the first 1 pictures are missing, such as {folder}/img\\1.jpg; to read its \\ as /"
+        f"missing pictures: 1 of the first 1, such as {folder}/img\\1.jpg; to read its \\ as /"
     )
     (tmp_path / "map.toml").write_text(f"[items.columns]\n{found.partition('map ')[2]}\n")
     [items, *_] = check(Shop.of(str(folder), tmp_path / "map.toml"))
@@ -156,8 +156,8 @@ def test_ids_that_lost_their_zeros_are_noticed(tmp_path: Path) -> None:
     changed(folder, "impressions", "item_id", pa.array(["17"]))
     found = report_of(folder, "impressions")
     assert found.unknown_items == (
-        "1 of 1 rows name items that are not in the catalogue, such as '17'; 1 differ only in zeros at the start: "
-        "export ids as text"
+        "rows with an item that is not in the catalogue: 1 of 1, such as '17'; of these, only zeros at "
+        "the start differ in 1: export ids as text"
     )
     assert report_of(folder, "impressions", rows=2).unknown_items == ""  # items may be beyond the sample
 

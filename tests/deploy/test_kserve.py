@@ -170,10 +170,10 @@ def test_a_new_setting_is_deployed_once_no_old_pod_is_left(fake: FakeApi) -> Non
     first = deploy(fake, 1, "champion")
     (old,) = (name for kind, _, name in fake.objects if kind == "pods")
     fake.objects[KIND, "immr", "immr-1"]["status"]["observedGeneration"] = 9  # its replicas were scaled
-    with pytest.raises(DeployError, match=r"after 0 s \(1 pods have not been replaced\)"):
+    with pytest.raises(DeployError, match=r"after 0 s \(1 pod has not been replaced\)"):
         again(fake, memory="2Gi")
     fake_api.kserve_starts(fake, fake.objects[KIND, "immr", "immr-1"])
-    with pytest.raises(DeployError, match="1 pods have not been replaced"):
+    with pytest.raises(DeployError, match="1 pod has not been replaced"):
         again(fake, memory="2Gi")
     deleted = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
     fake.objects["pods", "immr", old]["metadata"] |= deleted

@@ -196,7 +196,7 @@ def test_missing_objects_of_an_overlay_are_named(fake: FakeApi) -> None:
     findings = wrong(fake)
     assert "create secret generic immr-click-tokens" in findings["key of click tokens in immr"].remedy
     assert findings["claim immr-home"].found == "not found"
-    assert findings["endpoints of mlflow"].found == "none of 1 pods is ready"
+    assert findings["endpoints of mlflow"].found == "ready pods: 0 of 1"
 
 
 @pytest.mark.parametrize(("binding", "well"), [("WaitForFirstConsumer", True), ("Immediate", False)])

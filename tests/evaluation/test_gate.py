@@ -56,7 +56,7 @@ def test_a_failing_slice_stops_a_candidate_that_is_better_overall(model: Model) 
     verdict = gate(candidate, champion, mild)
     assert not verdict.passed
     assert verdict.sentence.endswith(
-        "lower bound is above the margin of -0.500, but 1 of the slices fail: "
+        "lower bound is above the margin of -0.500, but 1 of the slices fails: "
         "Fruit drops by 0.500 on 20 photos (margin -0.100)."
     )
     assert verdict.slices["Fruit"].failed and not verdict.slices["Packages"].failed

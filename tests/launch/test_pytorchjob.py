@@ -95,7 +95,7 @@ def test_pods_read_the_keys_of_pictures_in_s3_from_the_secret(job: TrainingJob, 
 
 
 def test_fewer_gpus_than_processes_are_refused(job: TrainingJob, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"2 processes per pod do not fit on 1 GPUs.*set gpus"):
+    with pytest.raises(TrainingError, match=r"2 processes per pod do not fit on 1 GPU,.*set gpus"):
         pytorchjob(job, NAMESPACE, JobShape(processes_per_pod=2, gpus=1), tmp_path, {})
 
 

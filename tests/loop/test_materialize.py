@@ -80,7 +80,7 @@ def test_only_impressions_that_meet_the_contract_count(tmp_path: Path, data: Pat
     made = materialize(parts, tiny_training_set.write(tmp_path), data)
     assert (made.items, made.without_impressions) == (6, 5)
     assert made.sentence.splitlines()[0] == (
-        "6 items have features online; 5 were not shown in the last seven days"
+        "items with features online: 6, of which not shown in the last seven days: 5"
     )
     [impressions] = made.use
     assert (impressions.rows, impressions.usable, sum(impressions.lost.values())) == (4, 3, 1)

@@ -29,6 +29,7 @@ from immr.cli.options import (
 from immr.datasets.named import DATASETS, load_dataset
 from immr.storage.atomic import write_atomically
 from immr.storage.table_files import of_records
+from immr.wording import counted
 
 if TYPE_CHECKING:
     from immr.data.check import TableReport
@@ -154,7 +155,7 @@ def _add_dataset(name: str) -> None:
         labelled = load_dataset(name, settings.data_mirror, settings.cache_dir)
         simulate(labelled, out, SimulationRecipe(seed=seed))
         report(
-            f"wrote {len(labelled.items)} items and simulated clicks of {name} to {out}",
+            f"wrote {counted(len(labelled.items), 'item')} and simulated clicks of {name} to {out}",
             {"data_set": name, "items": len(labelled.items), "folder": out},
             as_json,
         )

@@ -57,7 +57,13 @@ def _show(report: DriftReport, days: float, as_json: bool) -> None:
     if as_json:
         print_json(report.to_json())
         return
-    table = Table("what", "", "finding", "look at", title=f"{report.model_version}, the last {days:g} days")
+    table = Table(
+        "what",
+        "",
+        "finding",
+        "look at",
+        title=f"{report.model_version}, the last {'day' if days == 1 else f'{days:g} days'}",
+    )
     for finding in report.findings:
         table.add_row(finding.what, _WORDS[finding.found], escape(finding.sentence), finding.look_at)
     print_table(table)

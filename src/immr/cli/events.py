@@ -12,6 +12,7 @@ import typer
 from immr.cli.options import AsJson, MapFile, a_time, parts_of, report
 from immr.data.sources.shop import Shop
 from immr.loop.watch import export_events, sink_events
+from immr.wording import counted
 
 events_app = typer.Typer(
     no_args_is_help=True, help="Export the event log as a click log, or write it as Parquet by day."
@@ -40,9 +41,9 @@ def events_export(
     catalogue = Shop.catalogue(items, mapping) if items is not None else None
     exported = export_events(parts_of(ctx), out, since, catalogue)
     report(
-        f"exported {exported.queries:,} of {exported.queries_in:,} queries with {exported.impressions:,} "
-        f"impressions to {out}; left out: {exported.without_photo:,} without a photo, "
-        f"{exported.of_bots:,} by bots",
+        f"exported {exported.queries:,} of {counted(exported.queries_in, 'query')} with "
+        f"{counted(exported.impressions, 'impression')} to {out}; left out: "
+        f"{exported.without_photo:,} without a photo, {exported.of_bots:,} by bots",
         asdict(exported),
         as_json,
     )
@@ -64,8 +65,8 @@ def events_sink(
     """
     sunk = sink_events(parts_of(ctx), out, since)
     report(
-        f"wrote {sunk.searches:,} searches, {sunk.impressions:,} impressions and {sunk.clicks:,} clicks to "
-        f"{out}; days: {sunk.days:,}",
+        f"wrote {counted(sunk.searches, 'search')}, {counted(sunk.impressions, 'impression')} and "
+        f"{counted(sunk.clicks, 'click')} to {out}; days: {sunk.days:,}",
         asdict(sunk),
         as_json,
     )

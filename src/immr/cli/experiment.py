@@ -296,7 +296,7 @@ def _print_readout(watched: watch_verb.Watched) -> None:
         )
     for marked in readout.bots:
         console.print(
-            f"excluded from {marked.variant}: {marked.users} bots ({marked.rule}), {marked.queries} queries"
+            f"bots of {marked.variant} ({marked.rule}): {marked.users:,} excluded, queries: {marked.queries:,}"
         )
     if readout.plan is not None:
         so_far = progress(readout, watched.decision)

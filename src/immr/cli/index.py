@@ -25,6 +25,7 @@ from immr.data.training_set import TrainingSet
 from immr.loop import catalogue
 from immr.loop.index import index
 from immr.storage.table_files import of_records
+from immr.wording import counted
 
 index_app = typer.Typer(
     no_args_is_help=True, help="Build and verify a version's collection, or delete old ones."
@@ -43,7 +44,7 @@ def index_build(
     built = index(parts, parts.registry.get(model), governed.items)
     use = [each for each in governed.use() if each.table == "items"]
     sentence = (
-        f"{built.collection}: {built.points} documents, recall@10 {built.recall_at_10:.3f} of exact search"
+        f"{built.collection}: {counted(built.points, 'document')}, recall@10 {built.recall_at_10:.3f} of exact search"
         + (" (already built)" if built.reused else "")
     )
     report(

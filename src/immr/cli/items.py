@@ -25,6 +25,7 @@ from immr.cli.options import (
 from immr.loop.items.request import Answer, Progress, Request
 from immr.loop.items.service import ask, perform
 from immr.storage.table_files import of_records
+from immr.wording import counted
 
 _COLUMNS = (*(field.name for field in fields(Progress)), "waiting")
 
@@ -54,10 +55,9 @@ def items_upsert(
     """
     answer = _done(ctx, Request("upsert", source=file, map_file=str(mapping or "")))
     recorded = answer.rows_in - sum(answer.rejected.values())
-    note(f"recorded {recorded:,} of {answer.rows_in:,} items")
+    note(f"recorded {recorded:,} of {counted(answer.rows_in, 'item')}")
     for reason, rows in answer.rejected.items():
-        noun = "item" if rows == 1 else "items"
-        note(f"rejected {rows:,} {noun}: {reason}{_named(answer.examples.get(reason, ()), rows)}")
+        note(f"rejected {counted(rows, 'item')}: {reason}{_named(answer.examples.get(reason, ()), rows)}")
     _show(answer.progress, as_csv, parquet, as_json)
 
 

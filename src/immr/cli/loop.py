@@ -46,6 +46,7 @@ from immr.loop import train as train_verb
 from immr.loop.experiment.queue import deploy_or_wait
 from immr.machine.ctrl_c import ends_on_ctrl_c
 from immr.storage.table_files import of_records
+from immr.wording import by_number, counted
 
 app = typer.Typer()
 
@@ -70,8 +71,9 @@ def govern(
     """
     result = govern_verb.govern(parts_of(ctx), Shop.of(data, mapping), recipes.by_name(recipe), out)
     use = result.use()
+    photos, classes = counted(len(result.queries), "photo"), counted(result.class_count, "class")
     report(
-        f"{len(result.queries)} photos in {result.class_count} classes, {len(result.judgements)} held out; "
+        f"{photos} in {classes}, {len(result.judgements)} held out; "
         f"manifest {result.hash[:16]}; report: {out / 'report.html'}\n"
         + "\n".join(each.sentence for each in use),
         {
@@ -106,15 +108,17 @@ def start(
     parts = parts_of(ctx)
     started = start_verb.start(parts, Shop.catalogue(items, mapping), recipes.by_name(recipe))
     use = TrainingSet(started.training_set).use()
+    items_are = f"{counted(started.items, 'item')} {by_number(started.items, 'is', 'are')}"
     report(
-        f"{started.items:,} items are searchable with {started.version_id}, the champion: "
+        f"{items_are} searchable with {started.version_id}, the champion: "
         f"{started.changed:,} new or changed, {started.deleted:,} deleted, {started.rejected:,} rejected; "
         f"report: {started.training_set / 'report.html'}\n" + "\n".join(each.sentence for each in use),
         asdict(started) | {"use": [asdict(each) for each in use]},
         as_json,
     )
     if started.waiting:
-        note(f"{started.waiting:,} changes wait: run `immr items deliver`")
+        waits = by_number(started.waiting, "waits", "wait")
+        note(f"{counted(started.waiting, 'change')} {waits}: run `immr items deliver`")
         raise typer.Exit(1)
     if then_serve:
         _serve(ctx, port, page_port, as_json)

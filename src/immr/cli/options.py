@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from immr.wording import counted
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -205,7 +207,7 @@ def saved(rows: Callable[[], pa.Table], as_csv: bool, parquet: Path | None, as_j
     table = rows()
     if parquet is not None:
         write_parquet(table, parquet)
-        note(f"wrote {table.num_rows} rows to {parquet}")
+        note(f"wrote {counted(table.num_rows, 'row')} to {parquet}")
     if as_csv:
         typer.echo(to_csv(table), nl=False)
     return not as_json

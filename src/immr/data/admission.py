@@ -23,6 +23,7 @@ from immr.data.sources.shop import Shop, ShopTable
 from immr.data.tables import Typed, readable, typed
 from immr.errors import ContractError
 from immr.machine.progress_bar import ProgressBar
+from immr.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,5 +228,5 @@ def _table(frame: pd.DataFrame, contract: TableContract) -> pa.Table:
 def _nothing_valid(table: ShopTable, rows_in: int, rejected: Counter[str]) -> str:
     if not rows_in:
         return f"{table.place} has no rows: the table {table.contract.name} needs at least one"
-    most = "; ".join(f"{reason} ({rows} rows)" for reason, rows in rejected.most_common(3))
-    return f"{table.place}: none of its {rows_in} rows meets the data contract. Correct this first: {most}"
+    most = "; ".join(f"{reason} ({counted(rows, 'row')})" for reason, rows in rejected.most_common(3))
+    return f"{table.place}: none of its {counted(rows_in, 'row')} meets the data contract. Correct this first: {most}"

@@ -218,7 +218,7 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tu
     far = [uri for uri in elsewhere if not is_url(uri) and not is_in(uri, buckets)]
     if far:
         return (
-            f"{len(far):,} of the first {len(pictures):,} pictures are neither files nor at http(s), such as "
+            f"pictures that are neither files nor at http(s): {len(far):,} of the first {len(pictures):,}, such as "
             f"{far[0]}: copy them to a folder, map them to their http(s) URLs, or name their place at s3:// or "
             "gs:// in pictures.buckets of the mapping",
             len(far) == len(pictures),
@@ -229,7 +229,7 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tu
         return "", False
     by_windows = f"; to read its \\ as /, map image = {{ sql = '''replace(\"{column}\", chr(92), '/')''' }}"
     hint = by_windows if "\\" in lost[0] else ""
-    sentence = f"{len(lost):,} of the first {len(here):,} pictures are missing, such as {lost[0]}{hint}"
+    sentence = f"missing pictures: {len(lost):,} of the first {len(here):,}, such as {lost[0]}{hint}"
     return sentence, len(lost) == len(pictures)
 
 
@@ -241,8 +241,8 @@ def _unknown_items(items: pd.DataFrame, impressions: pd.DataFrame) -> str:
         return ""
     without_zeros = {item_id.lstrip("0") for item_id in known}
     found = sum(item_id.lstrip("0") in without_zeros for item_id in unknown)
-    zeros = f"; {found:,} differ only in zeros at the start: export ids as text" if found else ""
-    rows_named = f"{len(unknown):,} of {len(named):,} rows name items that are not in the catalogue"
+    zeros = f"; of these, only zeros at the start differ in {found:,}: export ids as text" if found else ""
+    rows_named = f"rows with an item that is not in the catalogue: {len(unknown):,} of {len(named):,}"
     return f"{rows_named}, such as {unknown[0]!r}{zeros}"
 
 

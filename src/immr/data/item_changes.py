@@ -23,6 +23,7 @@ from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 from immr.machine import cores
 from immr.types import Item
+from immr.wording import counted
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,11 @@ def read_items(
         return read
     checked = _with_pictures(read, Downloads(pictures_dir, shop.mapping.pictures))
     if not checked.items:
-        reasons = "; ".join(f"{reason} ({rows} rows)" for reason, rows in checked.counts.rejected.items())
+        reasons = "; ".join(
+            f"{reason} ({counted(rows, 'row')})" for reason, rows in checked.counts.rejected.items()
+        )
         raise ContractError(
-            f"{table.place}: none of its {counts.rows_in} rows can be used. Correct this: {reasons}"
+            f"{table.place}: none of its {counted(counts.rows_in, 'row')} can be used. Correct this: {reasons}"
         )
     return checked
 

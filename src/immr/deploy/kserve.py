@@ -34,6 +34,7 @@ from immr.deploy.inference_service import (
 )
 from immr.errors import DeployError
 from immr.types import ALL_ROLES, ModelVersion, Role
+from immr.wording import by_number, counted
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -241,6 +242,10 @@ def _reasons(status: Mapping[str, Any], outdated: int) -> str:
     ]
     return (
         "; ".join(filter(None, [failure.get("message", ""), *messages]))
-        or (f"{outdated} pods have not been replaced" if outdated else "")
+        or (
+            f"{counted(outdated, 'pod')} {by_number(outdated, 'has', 'have')} not been replaced"
+            if outdated
+            else ""
+        )
         or "KServe reports no reason; is its controller running?"
     )

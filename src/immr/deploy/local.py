@@ -19,6 +19,7 @@ from immr.deploy.supervisor import BentoSupervisor
 from immr.errors import DeployError
 from immr.storage.atomic import write_atomically
 from immr.types import ALL_ROLES, ModelVersion, Role
+from immr.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class LocalDeployer:
             raise DeployError("nothing is deployed: run `immr deploy` first")
         with self._alone(), ExitStack() as stack:
             if left := marked.stop_orphans(self._folder, STOP_TIMEOUT_S):
-                log.warning("stopped %d processes that a killed `immr serve` had left behind", left)
+                log.warning("stopped %s that a killed `immr serve` had left behind", counted(left, "process"))
             self._supervisor = BentoSupervisor(self._folder, self._bento_home, self._environment)
             stack.callback(self._supervisor.stop)
             deployments = self._sync()

@@ -306,7 +306,7 @@ def _endpoints(calls: _ApiCalls, namespace: str) -> Iterator[Finding]:
             pods = [pod for one in slices for pod in one.get("endpoints") or []]
             count = sum(bool(pod.get("conditions", {}).get("ready")) for pod in pods)
             if not count:
-                raise ImmrError(f"none of {len(pods)} pods is ready")
+                raise ImmrError(f"ready pods: 0 of {len(pods)}")
             return f"{count} ready"
 
         yield calls.finding(

@@ -16,6 +16,7 @@ from immr.drift.thinning import burst_cosine, one_of_each_burst
 from immr.errors import DriftError
 from immr.storage.atomic import write_atomically
 from immr.types import FloatArray
+from immr.wording import counted
 
 PHOTOS, SCORES, CATEGORIES, FEATURES = "query photos", "scores", "categories", "features"
 
@@ -112,8 +113,8 @@ def of_photos(reference_ND: FloatArray, new_MD: FloatArray, policy: DriftPolicy)
     return DriftFinding(
         PHOTOS,
         drifted,
-        f"The photos of {len(new_MD)} users {'differ from' if drifted else 'resemble'} the held-out photos "
-        f"(MMD² {found.distance:.4f}, p = {found.p_value:.2g}).",
+        f"The photos of {counted(len(new_MD), 'user')} {'differ from' if drifted else 'resemble'} the held-out "
+        f"photos (MMD² {found.distance:.4f}, p = {found.p_value:.2g}).",
         "Look at the newest kept photos: is there a new camera or app, another framing, a new kind of item? "
         "Then run `immr events export` and train on them."
         if drifted

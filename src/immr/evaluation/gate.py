@@ -19,7 +19,7 @@ from immr.evaluation.bootstrap import (
 )
 from immr.evaluation.gate_recipe import EXACT, GateRecipe
 from immr.evaluation.result import Evaluation, Slice
-from immr.wording import counted
+from immr.wording import by_number, counted
 
 _MOST_ROUNDS = 20_000
 
@@ -193,12 +193,13 @@ def _of_slices(slices: dict[str, SliceVerdict], otherwise_passed: bool) -> str:
     failed = [(name, part) for name, part in slices.items() if part.failed]
     if not failed:
         counting = sum(part.counts for part in slices.values())
-        return f", and none of {counting} slices fails" if counting else ""
+        return f", and none of {counted(counting, 'slice')} fails" if counting else ""
     drops = ", ".join(
-        f"{name} drops by {-part.difference.mean:.3f} on {part.queries} photos (margin {part.margin:+.3f})"
+        f"{name} drops by {-part.difference.mean:.3f} on {counted(part.queries, 'photo')} (margin {part.margin:+.3f})"
         for name, part in sorted(failed, key=lambda entry: entry[1].difference.mean)
     )
-    return f", {'but' if otherwise_passed else 'and'} {len(failed)} of the slices fail: {drops}"
+    fail = by_number(len(failed), "fails", "fail")
+    return f", {'but' if otherwise_passed else 'and'} {len(failed)} of the slices {fail}: {drops}"
 
 
 def _against_floor(

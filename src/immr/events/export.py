@@ -16,6 +16,7 @@ from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
 from immr.readout.relations import Parquet
 from immr.readout.sums import open_queries
 from immr.storage.atomic import replace_folder_atomically
+from immr.wording import counted
 
 if TYPE_CHECKING:
     import duckdb
@@ -73,7 +74,7 @@ def export(
             raise EventLogError("no search was recorded in that time: send searches to the gateway first")
         if not exported:
             raise EventLogError(
-                f"none of {everyones} queries ({shoppers} by shoppers) has a photo to train "
+                f"none of {counted(everyones, 'query')} ({shoppers} by shoppers) has a photo to train "
                 "on: set IMMR_KEEP_PHOTOS=1 for the gateway"
             )
         with replace_folder_atomically(out, _REPLACEABLE) as folder:

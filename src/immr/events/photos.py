@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 
 from immr.storage.atomic import write_atomically
 from immr.storage.database import database, quoted
+from immr.wording import counted
 
 _LOG = logging.getLogger(__name__)
 _KINDS = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}
@@ -157,7 +158,7 @@ class PhotoStore:
             for path in old:
                 path.unlink(missing_ok=True)
         if old:
-            _LOG.info("deleted %d photos last sent before %s", len(old), before.isoformat())
+            _LOG.info("deleted %s last sent before %s", counted(len(old), "photo"), before.isoformat())
         return len(old)
 
     def _sent(self) -> Iterator[_Sent]:

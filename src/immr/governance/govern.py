@@ -24,6 +24,7 @@ from immr.governance.labels import appearance
 from immr.governance.splits import held_out, split
 from immr.governance.steps import Ledger, Step
 from immr.governance.workspace import Workspace, building
+from immr.wording import counted
 
 _log = logging.getLogger(__name__)
 _NOT_COUNTED = (
@@ -240,7 +241,7 @@ class _Run:
     def _classes(self, items: Any, impressions: Any) -> Any:
         numbered = self._work.keep(classes.classes(self._work, items, impressions, self._recipe))
         self._class_count = self._work.rows(numbered.select("class_id").distinct())
-        note = self._off("group_items") or f"{self._class_count} classes"
+        note = self._off("group_items") or counted(self._class_count, "class")
         self._ledger.unchanged("classes", "items", numbered, note)
         return numbered
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels.compact import components
 from immr.machine.capacity import GIB, Need
+from immr.wording import counted
 
 _BASE = 1.4 * GIB  # Python with its libraries, DuckDB at rest, and the encoder
 _PER_IMPRESSION = 110  # bytes of DuckDB, up to its limit
@@ -48,5 +49,8 @@ def need(counts: Counts, recipe: GovernanceRecipe, features: int, on_duckdb: boo
         memory += _FLOAT * kept * (_COPIES_OF_COMPONENTS * counts.queries + _COPIES_OF_CENTRES * counts.items)
         disk += (_FLOAT / 2) * features * counts.queries  # the cache of features
     way_out = "turn the recipe's clean_labels off" if recipe.clean_labels else "use Spark (IMMR_ENGINE_URL)"
-    rows = f"{counts.items:,} items, {counts.queries:,} photos and {counts.impressions:,} impressions"
+    rows = (
+        f"{counted(counts.items, 'item')}, {counted(counts.queries, 'photo')} and "
+        f"{counted(counts.impressions, 'impression')}"
+    )
     return Need(memory, disk, rows, way_out)

@@ -18,6 +18,7 @@ from immr.index.recall import are_unit_rows
 from immr.storage import fingerprint
 from immr.storage.scratch import rows_at
 from immr.types import AttributeKind, Candidate, FloatArray, Item, ModelVersion
+from immr.wording import counted
 
 BUILT_IN: Mapping[str, AttributeKind] = {"category": "keyword", "price": "number"}
 """What every item has, to be filtered by and counted like a declared attribute."""
@@ -177,8 +178,9 @@ def check(
     counts_N = [1] * len(items) if pictures_N is None else list(pictures_N)
     if embeddings_PD.shape != (sum(counts_N), version.dim) or len(counts_N) != len(items):
         raise IndexMismatchError(
-            f"{version.id} has {version.dim} dimensions and there are {len(items)} items with {sum(counts_N)} "
-            f"pictures, but the embeddings have shape {embeddings_PD.shape}: embed the items with {version.id}"
+            f"{version.id} has {version.dim} dimensions and there are {counted(len(items), 'item')} with "
+            f"{counted(sum(counts_N), 'picture')}, but the embeddings have shape {embeddings_PD.shape}: embed the "
+            f"items with {version.id}"
         )
     if len({item.item_id for item in items}) < len(items):
         raise ContractError(f"an item_id is repeated among the items for {version.id}: run `immr govern`")

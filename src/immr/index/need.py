@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from immr.machine.capacity import GIB, Need
+from immr.wording import counted
 
 _BASE = 1.2 * GIB  # Python with torch and Qdrant Edge
 _ITEM = 10_000  # bytes of an item as Python objects, with its payload, its words and its links in the graph
@@ -23,4 +24,4 @@ def need(items: int, dim: int, here: bool = True, further: int = 0) -> Need:
     numbers = _FLOAT * dim * (items + further)
     memory = _BASE + items * _ITEM + numbers * (_COPIES if here else 2)
     disk = items * _STORED + 2 * numbers if here else 0
-    return Need(memory, disk, f"{items:,} items", "use a Qdrant server (IMMR_INDEX_URL)")
+    return Need(memory, disk, counted(items, "item"), "use a Qdrant server (IMMR_INDEX_URL)")

@@ -25,6 +25,7 @@ from immr.index.server_storage import ServerStorage
 from immr.index.storage import Storage
 from immr.index.vector_index import Changes, Content, IndexReport
 from immr.types import FloatArray, Item, ModelVersion
+from immr.wording import counted
 
 _LOG = logging.getLogger(__name__)
 
@@ -212,7 +213,9 @@ class QdrantIndex:
             engine.settle(IDLE_TIMEOUT_S)
             binding = verify(engine, content, documents)
             self._storage.bind(content, binding)
-        _LOG.info("%s holds %d documents, recall@10 %.3f", content, binding.points, binding.recall_at_10)
+        _LOG.info(
+            "%s holds %s, recall@10 %.3f", content, counted(binding.points, "document"), binding.recall_at_10
+        )
         return binding
 
 

@@ -11,6 +11,7 @@ from immr.cluster.objects import MANAGED_BY, OUTSIDE_MESH, restricted_pod
 from immr.errors import TrainingError
 from immr.launch.job_shape import JobShape
 from immr.launch.launcher import TrainingJob
+from immr.wording import counted
 
 RUN = "immr.dev/run"
 S3_SECRET = "immr-s3"
@@ -39,12 +40,12 @@ def number_of_pods(job: TrainingJob, shape: JobShape, home: Path) -> int:
         )
     if 0 < shape.gpus < shape.processes_per_pod:
         raise TrainingError(
-            f"{shape.processes_per_pod} processes per pod do not fit on {shape.gpus} GPUs, because each needs one: "
-            "set gpus in IMMR_LAUNCH_URL to processes_per_pod"
+            f"{shape.processes_per_pod} processes per pod do not fit on {counted(shape.gpus, 'GPU')}, because each "
+            "needs one: set gpus in IMMR_LAUNCH_URL to processes_per_pod"
         )
     if shape.elastic_min_pods > pods:
         raise TrainingError(
-            f"elastic_min_pods={shape.elastic_min_pods} is more than the {pods} pods of this job: lower it"
+            f"elastic_min_pods={shape.elastic_min_pods} is more than the {counted(pods, 'pod')} of this job: lower it"
         )
     return pods
 

@@ -19,6 +19,7 @@ from immr.machine import cores
 from immr.registry.reports import Report, publish
 from immr.storage import fingerprint
 from immr.storage.atomic import check_replaceable, replace_folder_atomically
+from immr.wording import counted
 
 if TYPE_CHECKING:
     from immr.recipes import Recipe
@@ -72,7 +73,8 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         with replace_folder_atomically(out, FILES) as aside:
             shutil.copytree(kept, aside, dirs_exist_ok=True)
     training_set = TrainingSet(out or kept)
-    sentence = f"{len(training_set.queries)} training photos in {training_set.class_count} classes"
+    photos, classes = len(training_set.queries), training_set.class_count
+    sentence = f"{counted(photos, 'training photo')} in {counted(classes, 'class')}"
     publish(
         settings.home,
         training_set.folder / "report.html",

@@ -75,8 +75,8 @@ class Materialized:
     @property
     def sentence(self) -> str:
         """What the command prints: a sentence about the items, and one about each table."""
-        unseen = f"; {self.without_impressions:,} were not shown in the last seven days"
-        about = [f"{self.items:,} items have features online{unseen if self.without_impressions else ''}"]
+        unseen = f", of which not shown in the last seven days: {self.without_impressions:,}"
+        about = [f"items with features online: {self.items:,}{unseen if self.without_impressions else ''}"]
         if self.users is not None:
             about.append(f"users with clicks in the last 30 days: {self.users:,}")
         if self.users_needed_by:

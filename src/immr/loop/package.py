@@ -29,16 +29,16 @@ class Packaged:
         lacks = [
             lack
             for lack, there in (
-                ("a text encoder (words find only items that contain them)", self.embeds_words),
-                ("a learned ranker (hand weights order its hits)", self.learned_ranker),
-                ("the rule that marks exact matches", self.tells_exact),
+                ("no text encoder (words find only items that contain them)", self.embeds_words),
+                ("no learned ranker (hand weights order its hits)", self.learned_ranker),
+                ("no rule that marks exact matches", self.tells_exact),
             )
             if not there
         ]
-        done = "reused, because nothing has changed" if self.reused else "built"
-        without = f"; without {', '.join(lacks)}" if lacks else ""
-        copied = f"; copied to {self.copied_to}" if self.copied_to else ""
-        return f"{self.bento} {done}{without}{copied}"
+        done = "is reused, because nothing has changed" if self.reused else "is built"
+        copied = f" and copied to {self.copied_to}" if self.copied_to else ""
+        without = f". It has {', '.join(lacks)}" if lacks else ""
+        return f"{self.bento} {done}{copied}{without}"
 
 
 def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> Packaged:

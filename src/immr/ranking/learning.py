@@ -19,6 +19,7 @@ from immr.ranking.split import Split, by_user, split
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.trees import Trees
+from immr.wording import counted
 
 _MOST_UNKNOWN = 0.2  # share of clicks at positions whose propensity is unknown
 
@@ -91,8 +92,8 @@ def learn(
 def _check_clicks(examples: Examples, parts: Split, recipe: RankerRecipe) -> None:
     if lacking := parts.lacks(examples.log, recipe):
         raise RankingError(
-            f"the log has {int(examples.log.clicked_R.sum())} clicks on the catalogue, of which {lacking}: rank by "
-            "hand weights until there are more"
+            f"the log has {counted(int(examples.log.clicked_R.sum()), 'click')} on the catalogue, of which {lacking}"
+            ": rank by hand weights until there are more"
         )
 
 

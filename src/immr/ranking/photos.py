@@ -16,6 +16,7 @@ from immr.machine.progress_bar import ProgressBar
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.ranking.click_log import ClickLog
 from immr.types import FloatArray
+from immr.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,13 @@ def with_photos(
     row_of = _embedded(photos.tolist(), encoder, downloads)
     if not row_of:
         raise RankingError(
-            f"none of the {len(photos)} photos of the click log can be read: check the column image of queries"
+            f"none of the click log's {counted(len(photos), 'photo')} can be read: check the column image of queries"
         )
     readable_Q = np.array([str(photo) in row_of for photo in photos])[photo_Q]
     if not readable_Q.all():
-        log.warning("rank: leaving out %d queries whose photo cannot be read", int((~readable_Q).sum()))
+        log.warning(
+            "rank: leaving out %s whose photo cannot be read", counted(int((~readable_Q).sum()), "query")
+        )
     kept = clicks.only(readable_Q)
     return kept, np.stack([row_of[photo] for photo in kept.photo_Q])
 

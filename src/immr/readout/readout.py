@@ -43,6 +43,7 @@ from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, Re
 from immr.readout.sample_ratio import SampleRatio, sample_ratio
 from immr.readout.sums import Sums, sum_up
 from immr.types import in_a_sentence
+from immr.wording import counted
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
@@ -219,7 +220,7 @@ def _arms(
     earlier than many of the champion's."""
     champion, *challengers = variants
     for side in challengers:
-        if _why_incomparable(experiment, champion, side) or (side.ended and experiment.state == "running"):
+        if _why_incomparable(experiment, (champion, side)) or (side.ended and experiment.state == "running"):
             continue
         yield compare_arm(side.name, side.model_version, sides[CHAMPION], sides[side.name], secondary, look)
 
@@ -302,18 +303,16 @@ def _why_withheld(
         )
     if ratio is not None and not ratio.ok:
         return ratio.sentence
-    reasons = [_why_incomparable(experiment, champion, side) for side in challengers]
+    reasons = [_why_incomparable(experiment, (champion, side)) for side in challengers]
     return reasons[0] if all(reasons) else None
 
 
-def _why_incomparable(
-    experiment: Experiment, champion: VariantReadout, challenger: VariantReadout
-) -> str | None:
-    sides = (champion, challenger)
+def _why_incomparable(experiment: Experiment, sides: Sequence[VariantReadout]) -> str | None:
     for side in sides:
         if side.users < 2 or side.impressions == 0:
             name = _GROUPS[side.name] if experiment.name == HOLDOUT else side.name
-            return f"{in_a_sentence(name)} has only {side.users} users with {side.impressions} impressions so far"
+            seen = f"{counted(side.users, 'user')} with {counted(side.impressions, 'impression')}"
+            return f"{in_a_sentence(name)} has only {seen} so far"
     if all(side.ctr is None or side.ctr.interval is None for side in sides):
         return "all users click alike so far, so no interval can be computed"
     return None

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from immr.types import in_a_sentence
+from immr.wording import counted
 
 ALPHA = 0.003  # probability of ever withholding a sound test; relevant mismatches are found anyway
 _CONCENTRATIONS = (300.0, 10_000.0, 300_000.0)
@@ -34,7 +35,7 @@ class SampleRatio:
     def sentence(self) -> str:
         """What does not match, and the likely causes."""
         counts = ", ".join(
-            f"{in_a_sentence(name)} has {self.observed[name]:,} users instead of {expected:,.0f}"
+            f"{in_a_sentence(name)} has {counted(self.observed[name], 'user')} instead of {expected:,.0f}"
             for name, expected in self.expected.items()
         )
         return (

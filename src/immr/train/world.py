@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from immr.errors import TrainingError
+from immr.wording import counted
 
 T = TypeVar("T")
 
@@ -77,8 +78,8 @@ def gpu_of(local_rank: int, gpus: int) -> str:
     """
     if local_rank >= gpus:
         raise TrainingError(
-            f"this machine has {gpus} GPUs, and process {local_rank + 1} has none: set the recipe's processes to at "
-            "most one for each GPU, or set CUDA_VISIBLE_DEVICES to nothing to train on CPUs"
+            f"this machine has {counted(gpus, 'GPU')}, and process {local_rank + 1} has none: set the recipe's "
+            "processes to at most one for each GPU, or set CUDA_VISIBLE_DEVICES to nothing to train on CPUs"
         )
     return f"cuda:{local_rank}"
 

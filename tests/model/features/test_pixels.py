@@ -92,7 +92,7 @@ def test_a_picture_that_has_changed_is_not_stored_under_the_hash_of_its_earlier_
     cache.compute(hashes)
     assert "has changed" in caplog.text
     with pytest.raises(
-        ImageError, match=r"1 pictures are not in the cache.*have changed since `immr govern`"
+        ImageError, match=r"not in the cache.*have changed since `immr govern` read them: 1, "
     ):
         cache.read(list(hashes.values()))
 

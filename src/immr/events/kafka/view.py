@@ -19,6 +19,7 @@ from immr.errors import EventLogError, EventRefusedError
 from immr.events.kafka.messages import Events, read
 from immr.events.sqlite import SqliteEventLog
 from immr.storage.atomic import write_atomically
+from immr.wording import counted
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, TopicPartition
@@ -137,7 +138,9 @@ class KafkaView:
         write_atomically(self._offsets_file, json.dumps(stored))
         if reasons:
             self.skipped += len(reasons)
-            _LOG.warning("skipped %d messages of %s; the first: %s", len(reasons), self._topic, reasons[0])
+            _LOG.warning(
+                "skipped %s of %s; the first: %s", counted(len(reasons), "message"), self._topic, reasons[0]
+            )
 
     def _stored_offsets(self) -> dict[str, int]:
         file = self._offsets_file

@@ -26,6 +26,7 @@ from immr.model.features.views import take_view
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore
+from immr.wording import counted
 
 _SHARD_IMAGES, _SHARD_BATCHES = 64, 4  # features that are kept together, at least
 _READ_PICTURES = 4096
@@ -86,7 +87,11 @@ class ImageFeatures:
         todo = sorted(set().union(*missing.values()))
         if not todo:
             return
-        _log.info("computing frozen features of %d pictures in up to %d views", len(todo), len(views))
+        _log.info(
+            "computing frozen features of %s in up to %s",
+            counted(len(todo), "picture"),
+            counted(len(views), "view"),
+        )
         encoder = self.load(share.threads)
         pictures = max(1, encoder.batch // sum(bool(keys) for keys in missing.values()))
         groups = [todo[start : start + pictures] for start in range(0, len(todo), pictures)]
@@ -143,8 +148,9 @@ class ImageFeatures:
         """L, after checking that no picture is missing."""
         if lost := sorted(set(hashes) - self.known(hashes, views)):
             raise ImageError(
-                f"{len(lost)} pictures have no features, because they are missing, broken or have changed since "
-                f"`immr govern` read them; the first had SHA-256 {lost[0]}: run it again, with check_images"
+                f"pictures without features, because they are missing, broken or have changed "
+                f"since `immr govern` read them: {len(lost):,}, the first with SHA-256 {lost[0]}; run it again, with "
+                "check_images"
             )
         return len(self._store(views[0]).get(hashes[:1])[hashes[0]]) if hashes else 1
 

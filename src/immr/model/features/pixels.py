@@ -161,8 +161,8 @@ def _has_gpu() -> bool:
 def _missing(keys: Iterable[str]) -> ImageError:
     lost = sorted(set(keys))
     return ImageError(
-        f"{len(lost)} pictures are not in the cache, because they are missing, broken or have changed since "
-        f"`immr govern` read them; the first had SHA-256 {lost[0]}: run it again, with check_images"
+        "pictures that are not in the cache, because they are missing, broken or have changed since `immr govern` "
+        f"read them: {len(lost):,}, the first with SHA-256 {lost[0]}; run it again, with check_images"
     )
 
 

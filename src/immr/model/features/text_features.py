@@ -24,6 +24,7 @@ from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore
 from immr.types import Item
+from immr.wording import counted
 
 _SHARD_TEXTS = 64
 _SORTED_SHARDS = 32  # the time left is estimated from shards of all lengths: do not sort all texts at once
@@ -81,7 +82,7 @@ class TextFeatures:
         todo = sorted(set(mine) - self._store.has(mine))
         if not todo:
             return
-        _log.info("computing frozen features of %d texts", len(todo))
+        _log.info("computing frozen features of %s", counted(len(todo), "text"))
         encoder = self.load()
         with ProgressBar("text features", len(todo), "texts", share.rank == 0) as progress:
             for part in _of_similar_length(todo, by_key):

@@ -14,6 +14,7 @@ from torch import Tensor
 from immr.errors import TrainingError
 from immr.train.seeds import derived_seed
 from immr.train.world import World
+from immr.wording import counted
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class BatchPlan:
     def __post_init__(self) -> None:
         if self._photos_shown < self.world.size * (2 if self.partners else 1):
             raise TrainingError(
-                f"{self.photos} photos are too few for {self.world.size} processes: "
+                f"{counted(self.photos, 'photo')} cannot fill the batches of {counted(self.world.size, 'process')}: "
                 "use fewer processes or more photos"
             )
 

@@ -22,6 +22,7 @@ from immr.model.model_recipe import ModelRecipe
 from immr.train.inputs.hashes import shared_hashes
 from immr.train.world import World
 from immr.types import Item
+from immr.wording import counted
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def training_arrays(
     items, names = [item for item, _ in learned], view_names(views)
     if not queries or not items:
         raise TrainingError(
-            f"{training_set.folder} has {len(queries)} photos and {len(items)} items, but training needs "
-            "both: its report.html shows where they were dropped"
+            f"{training_set.folder} has {counted(len(queries), 'photo')} and {counted(len(items), 'item')}, but "
+            "training needs both: its report.html shows where they were dropped"
         )
     images = [query.image for query in queries]
     of_documents = [item.image for item in items] if fusion_of(recipe).uses_picture else []

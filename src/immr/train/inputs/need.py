@@ -11,6 +11,7 @@ from immr.model.features.text_features import document_text
 from immr.model.model_recipe import ModelRecipe
 from immr.train.train_recipe import TrainRecipe
 from immr.types import Item
+from immr.wording import counted
 
 _LAUNCHER, _RANK = 0.6 * GIB, 0.7 * GIB  # Python with torch
 _ENCODER = 0.6 * GIB  # fine-tuning holds it with its gradients
@@ -39,7 +40,7 @@ def need(photos: int, items: Sequence[Item], model: ModelRecipe, train: TrainRec
     return Need(
         memory,
         2 * features,  # the cache, and the arrays of this training
-        f"{photos:,} photos and {count:,} items with {train.processes} processes",
+        f"{counted(photos, 'photo')} and {counted(count, 'item')} with {counted(train.processes, 'process')}",
         "lower the recipe's train.negative_rate, train.views or train.processes",
     )
 
