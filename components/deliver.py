@@ -12,8 +12,8 @@ def deliver(until: int, waiting_changes: dsl.Output[dsl.Metrics]):
     from immr.loop import catalogue
     from immr.loop.pipeline_run import with_retries
     from immr.settings import Settings
+    from immr.types import counted
     from immr.wiring import connect
-    from immr.wording import counted
 
     def body():
         progress = catalogue.deliver(connect(Settings()))

@@ -23,8 +23,8 @@ def govern(
     from immr.loop.govern import govern
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
+    from immr.types import counted
     from immr.wiring import connect
-    from immr.wording import counted
 
     parts = connect(Settings())
 

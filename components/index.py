@@ -21,8 +21,8 @@ def index(
     from immr.loop.index import index
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
+    from immr.types import counted
     from immr.wiring import connect
-    from immr.wording import counted
 
     parts = connect(Settings())
 

@@ -24,8 +24,8 @@ def start(
     from immr.loop.pipeline_run import PipelineRun
     from immr.loop.start import start
     from immr.settings import Settings
+    from immr.types import counted
     from immr.wiring import connect
-    from immr.wording import counted
 
     parts = connect(Settings())
 

@@ -16,8 +16,8 @@ def write_down(changed_uri: str, deleted_uri: str, counts: dsl.Output[dsl.Metric
 
     from immr.loop import catalogue
     from immr.settings import Settings
+    from immr.types import counted
     from immr.wiring import connect
-    from immr.wording import counted
 
     files = [Path(uri) if uri else None for uri in (changed_uri, deleted_uri)]
     written = catalogue.write_down(connect(Settings()), *files)

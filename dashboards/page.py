@@ -39,7 +39,7 @@ from immr.errors import ImmrError
 from immr.experiment.definition import Variant
 from immr.registry.reports import pipeline_run_link, tracking_home, tracking_link
 from immr.settings import Settings
-from immr.wording import counted
+from immr.types import counted
 
 log = logging.getLogger(__name__)
 

@@ -33,8 +33,8 @@ from immr.machine.ctrl_c import ends_on_ctrl_c
 from immr.registry import reports
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically
+from immr.types import counted
 from immr.wiring import Parts, connect
-from immr.wording import counted
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

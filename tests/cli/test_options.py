@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.cli.options import describe
+from immr.cli.options import describe, print_json
 from immr.experiment import changes
 
 SIDES = ("immr-1", "http://a:1"), {"challenger": ("immr-2", "http://b:1")}
@@ -28,6 +28,11 @@ def test_a_stopped_test_shows_no_shares() -> None:
     assert describe(stopped).endswith(
         "(stopped, all users get immr-1): champion immr-1 at http://a:1, challenger immr-2"
     )
+
+
+def test_times_in_json_are_iso_8601(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"started": datetime(2026, 5, 1, 12, tzinfo=UTC), "folder": Path("out")})
+    assert capsys.readouterr().out == '{"started": "2026-05-01T12:00:00+00:00", "folder": "out"}\n'
 
 
 @pytest.mark.parametrize("empty", ["", " "])

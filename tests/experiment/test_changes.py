@@ -51,6 +51,13 @@ def test_ramp_down_or_to_all_is_refused(weight: float) -> None:
         changes.ramp(RUNNING, weight, LATER)
 
 
+def test_a_ramp_to_the_same_share_says_so() -> None:
+    """It once said that this share would move users back."""
+    assert RUNNING.challenger is not None
+    with pytest.raises(ExperimentError, match="of the users already, so nothing was changed"):
+        changes.ramp(RUNNING, RUNNING.challenger.weight, LATER)
+
+
 def test_only_a_running_challenger_can_be_ramped() -> None:
     with pytest.raises(ExperimentError, match="no running challenger"):
         changes.ramp(changes.stop(RUNNING), 0.5, LATER)

@@ -287,7 +287,7 @@ def no_clicks() -> pa.Table:
 
 @pytest.mark.parametrize(
     ("table", "sentence"),
-    [(empty, "0 users"), (one_sided, "0 users"), (no_clicks, "click alike")],
+    [(empty, "no users"), (one_sided, "no users"), (no_clicks, "click alike")],
 )
 def test_too_little_data_withholds_the_comparison(table: Callable[[], pa.Table], sentence: str) -> None:
     found = readout(table(), experiment())

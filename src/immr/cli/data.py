@@ -29,7 +29,7 @@ from immr.cli.options import (
 from immr.datasets.named import DATASETS, load_dataset
 from immr.storage.atomic import write_atomically
 from immr.storage.table_files import of_records
-from immr.wording import counted
+from immr.types import counted
 
 if TYPE_CHECKING:
     from immr.data.check import TableReport

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr.wording import counted
+from immr.types import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,8 +124,10 @@ def in_words(length_s: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON; times become text."""
-    typer.echo(json.dumps(value, default=str))
+    """Print a value as one line of JSON; times are ISO 8601."""
+    typer.echo(
+        json.dumps(value, default=lambda one: one.isoformat() if isinstance(one, datetime) else str(one))
+    )
 
 
 def report(sentence: str, value: Any, as_json: bool) -> None:

@@ -133,8 +133,8 @@ def experiment_queue(
         queue.drop(parts, drop)
         note(f"{drop} has left the queue")
     if resume:
-        queue.resume(parts)
-        note("the queue is no longer paused")
+        was_held = queue.resume(parts)
+        note("the queue is no longer paused" if was_held else "the queue was not paused")
     found = queue.waiting(parts)
     if saved(lambda: of_records([each.to_json() for each in found], _OF_THE_QUEUE), as_csv, parquet, as_json):
         return

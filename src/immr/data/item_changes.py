@@ -22,8 +22,7 @@ from immr.data.pictures.inspection import NOT_READ, SMALLEST_SIDE_PX, Inspection
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 from immr.machine import cores
-from immr.types import Item
-from immr.wording import counted
+from immr.types import Item, counted
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,7 @@ from immr.deploy.inference_service import (
     mark_content,
 )
 from immr.errors import DeployError
-from immr.types import ALL_ROLES, ModelVersion, Role
-from immr.wording import by_number, counted
+from immr.types import ALL_ROLES, ModelVersion, Role, by_number, counted
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient

@@ -18,8 +18,7 @@ from immr.deploy.deployer import Deployment
 from immr.deploy.supervisor import BentoSupervisor
 from immr.errors import DeployError
 from immr.storage.atomic import write_atomically
-from immr.types import ALL_ROLES, ModelVersion, Role
-from immr.wording import counted
+from immr.types import ALL_ROLES, ModelVersion, Role, counted
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from immr.drift import two_sample
 from immr.drift.thinning import burst_cosine, one_of_each_burst
 from immr.errors import DriftError
 from immr.storage.atomic import write_atomically
-from immr.types import FloatArray
-from immr.wording import counted
+from immr.types import FloatArray, counted
 
 PHOTOS, SCORES, CATEGORIES, FEATURES = "query photos", "scores", "categories", "features"
 

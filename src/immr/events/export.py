@@ -16,7 +16,7 @@ from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
 from immr.readout.relations import Parquet
 from immr.readout.sums import open_queries
 from immr.storage.atomic import replace_folder_atomically
-from immr.wording import counted
+from immr.types import counted
 
 if TYPE_CHECKING:
     import duckdb

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 
 from immr.storage.atomic import write_atomically
 from immr.storage.database import database, quoted
-from immr.wording import counted
+from immr.types import counted
 
 _LOG = logging.getLogger(__name__)
 _KINDS = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}

@@ -81,7 +81,12 @@ def ramp(experiment: Experiment, weight: float, now: datetime) -> Experiment:
         )
     check_weight(weight, len(challengers))
     before = max(each.weight for each in challengers)
-    if weight <= before:
+    if weight == before:
+        raise ExperimentError(
+            f"the challenger has {in_percent(before)} of the users already, so nothing was changed: ramp to a larger "
+            "share"
+        )
+    if weight < before:
         raise ExperimentError(
             f"the challenger has {in_percent(before)} of the users, so {in_percent(weight)} would move some of "
             "them back to the champion: ramp to a larger share, or stop the experiment and start another"

@@ -17,8 +17,7 @@ from immr.index.binding import Binding
 from immr.index.recall import are_unit_rows
 from immr.storage import fingerprint
 from immr.storage.scratch import rows_at
-from immr.types import AttributeKind, Candidate, FloatArray, Item, ModelVersion
-from immr.wording import counted
+from immr.types import AttributeKind, Candidate, FloatArray, Item, ModelVersion, counted
 
 BUILT_IN: Mapping[str, AttributeKind] = {"category": "keyword", "price": "number"}
 """What every item has, to be filtered by and counted like a declared attribute."""

@@ -24,8 +24,7 @@ from immr.index.names import collection_name, content_name, version_of
 from immr.index.server_storage import ServerStorage
 from immr.index.storage import Storage
 from immr.index.vector_index import Changes, Content, IndexReport
-from immr.types import FloatArray, Item, ModelVersion
-from immr.wording import counted
+from immr.types import FloatArray, Item, ModelVersion, counted
 
 _LOG = logging.getLogger(__name__)
 

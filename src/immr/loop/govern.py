@@ -19,7 +19,7 @@ from immr.machine import cores
 from immr.registry.reports import Report, publish
 from immr.storage import fingerprint
 from immr.storage.atomic import check_replaceable, replace_folder_atomically
-from immr.wording import counted
+from immr.types import counted
 
 if TYPE_CHECKING:
     from immr.recipes import Recipe

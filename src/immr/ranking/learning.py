@@ -19,7 +19,7 @@ from immr.ranking.split import Split, by_user, split
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.trees import Trees
-from immr.wording import counted
+from immr.types import counted
 
 _MOST_UNKNOWN = 0.2  # share of clicks at positions whose propensity is unknown
 

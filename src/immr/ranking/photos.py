@@ -15,8 +15,7 @@ from immr.machine import cores
 from immr.machine.progress_bar import ProgressBar
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.ranking.click_log import ClickLog
-from immr.types import FloatArray
-from immr.wording import counted
+from immr.types import FloatArray, counted
 
 log = logging.getLogger(__name__)
 

@@ -42,8 +42,7 @@ from immr.readout.relations import Relation
 from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, Revenue, cap_revenue
 from immr.readout.sample_ratio import SampleRatio, sample_ratio
 from immr.readout.sums import Sums, sum_up
-from immr.types import in_a_sentence
-from immr.wording import counted
+from immr.types import counted, in_a_sentence
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
@@ -312,7 +311,7 @@ def _why_incomparable(experiment: Experiment, sides: Sequence[VariantReadout]) -
         if side.users < 2 or side.impressions == 0:
             name = _GROUPS[side.name] if experiment.name == HOLDOUT else side.name
             seen = f"{counted(side.users, 'user')} with {counted(side.impressions, 'impression')}"
-            return f"{in_a_sentence(name)} has only {seen} so far"
+            return f"{in_a_sentence(name)} has {f'only {seen}' if side.users else 'no users'} so far"
     if all(side.ctr is None or side.ctr.interval is None for side in sides):
         return "all users click alike so far, so no interval can be computed"
     return None

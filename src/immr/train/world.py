@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from immr.errors import TrainingError
-from immr.wording import counted
+from immr.types import counted
 
 T = TypeVar("T")
 

@@ -53,7 +53,7 @@ def test_shards_hold_at_least_so_many_pictures(hashes, tmp_path, monkeypatch):
 def test_shares_decode_everything_once(hashes, tmp_path):
     cache = PixelCache(tmp_path / "cache", 20)
     cache.compute(hashes, Share(0, 2))
-    with pytest.raises(ImageError, match="1 pictures are not in the cache"):
+    with pytest.raises(ImageError, match=r"not in the cache.*: 1, "):
         cache.read(list(hashes.values()))
     cache.compute(hashes, Share(1, 2))
     shards = sorted((tmp_path / "cache").rglob("*.arrow"))
@@ -122,7 +122,7 @@ def test_a_picture_with_new_content_is_stored_again(hashes, tmp_path):
     changed, *_ = hashes
     Image.effect_noise((60, 40), 90).convert("RGB").save(changed)
     renewed = image_hashes(list(hashes))
-    with pytest.raises(ImageError, match="1 pictures are not in the cache"):
+    with pytest.raises(ImageError, match=r"not in the cache.*: 1, "):
         cache.read(list(renewed.values()))
     cache.compute(renewed)
     after = cache.read(list(renewed.values())).take(range(3))

@@ -19,7 +19,7 @@ from immr.errors import EventLogError, EventRefusedError
 from immr.events.kafka.messages import Events, read
 from immr.events.sqlite import SqliteEventLog
 from immr.storage.atomic import write_atomically
-from immr.wording import counted
+from immr.types import counted
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, TopicPartition

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from immr.errors import ExperimentError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, load
+from immr.types import counted
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
@@ -105,7 +106,8 @@ def plan(
         if one_look is None or any_look is None:
             raise ExperimentError(
                 f"the event log has too few clicks on {champion.version_id} in the last two weeks to plan with "
-                f"({users:,} users searched): wait for more; a test that starts now is planned for 10,000"
+                f"({counted(users, 'user')} searched): wait for more; a test that starts now is planned for 10,000 "
+                "users"
             )
         once = one_look.users_one_look
         found.append(Needed(lift, any_look, pace and any_look / pace, once, pace and once / pace))

@@ -260,11 +260,13 @@ def _note_problem(parts: Parts, version: WaitingVersion, problem: str) -> None:
     save_queue(load_queue(file).put(replace(version, problem=problem)), file)
 
 
-def resume(parts: Parts) -> None:
-    """Let a held queue start its next version again."""
+def resume(parts: Parts) -> bool:
+    """Let a held queue start its next version again; returns whether it was held."""
     with exclusive(parts):
         queue = load_queue(parts.settings.queue_file)
-        save_queue(replace(queue, held=""), parts.settings.queue_file)
+        if queue.held:
+            save_queue(replace(queue, held=""), parts.settings.queue_file)
+        return bool(queue.held)
 
 
 def drop(parts: Parts, model_version: str) -> None:

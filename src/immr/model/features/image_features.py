@@ -26,7 +26,7 @@ from immr.model.features.views import take_view
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore
-from immr.wording import counted
+from immr.types import counted
 
 _SHARD_IMAGES, _SHARD_BATCHES = 64, 4  # features that are kept together, at least
 _READ_PICTURES = 4096

@@ -23,8 +23,7 @@ from immr.model.features.mapped import HalfArray, filled
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore
-from immr.types import Item
-from immr.wording import counted
+from immr.types import Item, counted
 
 _SHARD_TEXTS = 64
 _SORTED_SHARDS = 32  # the time left is estimated from shards of all lengths: do not sort all texts at once

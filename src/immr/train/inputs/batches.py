@@ -14,7 +14,7 @@ from torch import Tensor
 from immr.errors import TrainingError
 from immr.train.seeds import derived_seed
 from immr.train.world import World
-from immr.wording import counted
+from immr.types import counted
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from immr.model.features.views import view_names
 from immr.model.model_recipe import ModelRecipe
 from immr.train.inputs.hashes import shared_hashes
 from immr.train.world import World
-from immr.types import Item
-from immr.wording import counted
+from immr.types import Item, counted
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from immr.model.features.document_features import fusion_of
 from immr.model.features.text_features import document_text
 from immr.model.model_recipe import ModelRecipe
 from immr.train.train_recipe import TrainRecipe
-from immr.types import Item
-from immr.wording import counted
+from immr.types import Item, counted
 
 _LAUNCHER, _RANK = 0.6 * GIB, 0.7 * GIB  # Python with torch
 _ENCODER = 0.6 * GIB  # fine-tuning holds it with its gradients
