@@ -54,7 +54,7 @@ def test_stock_is_optional_and_may_be_unknown(tmp_path):
         ("items.md", "x", "neither .parquet nor .csv"),
         ("items.parquet", "x", "not a readable Parquet"),
         ("items.csv", "item_id,title\na,b\n", "no column"),
-        ("items.csv", CSV.splitlines()[0] + "\na,,,,,,\n", "none of its 1 rows"),
+        ("items.csv", CSV.splitlines()[0] + "\na,,,,,,\n", "its only row does not meet"),
         ("items.csv", "", "is empty, or has only a header"),
     ],
 )

@@ -23,7 +23,7 @@ from immr.data.sources.shop import Shop, ShopTable
 from immr.data.tables import Typed, readable, typed
 from immr.errors import ContractError
 from immr.machine.progress_bar import ProgressBar
-from immr.types import counted
+from immr.types import by_number, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,4 +229,5 @@ def _nothing_valid(table: ShopTable, rows_in: int, rejected: Counter[str]) -> st
     if not rows_in:
         return f"{table.place} has no rows: the table {table.contract.name} needs at least one"
     most = "; ".join(f"{reason} ({counted(rows, 'row')})" for reason, rows in rejected.most_common(3))
-    return f"{table.place}: none of its {counted(rows_in, 'row')} meets the data contract. Correct this first: {most}"
+    none = by_number(rows_in, "its only row does not meet", f"none of its {rows_in:,} rows meets")
+    return f"{table.place}: {none} the data contract. Correct this first: {most}"

@@ -22,7 +22,7 @@ from immr.data.pictures.inspection import NOT_READ, SMALLEST_SIDE_PX, Inspection
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 from immr.machine import cores
-from immr.types import Item, counted
+from immr.types import Item, by_number, counted
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,8 @@ def read_items(
         reasons = "; ".join(
             f"{reason} ({counted(rows, 'row')})" for reason, rows in checked.counts.rejected.items()
         )
-        raise ContractError(
-            f"{table.place}: none of its {counted(counts.rows_in, 'row')} can be used. Correct this: {reasons}"
-        )
+        none = by_number(counts.rows_in, "its only row cannot", f"none of its {counts.rows_in:,} rows can")
+        raise ContractError(f"{table.place}: {none} be used. Correct this: {reasons}")
     return checked
 
 
