@@ -11,8 +11,8 @@ def deliver(until: int, waiting_changes: dsl.Output[dsl.Metrics]):
     from immr.errors import IndexUnavailableError
     from immr.loop import catalogue
     from immr.loop.pipeline_run import with_retries
+    from immr.machine.wording import counted
     from immr.settings import Settings
-    from immr.types import counted
     from immr.wiring import connect
 
     def body():

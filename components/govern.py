@@ -22,8 +22,8 @@ def govern(
     from immr import recipes
     from immr.loop.govern import govern
     from immr.loop.pipeline_run import PipelineRun
+    from immr.machine.wording import counted
     from immr.settings import Settings
-    from immr.types import counted
     from immr.wiring import connect
 
     parts = connect(Settings())

@@ -20,8 +20,8 @@ def index(
     from immr.data.training_set import TrainingSet
     from immr.loop.index import index
     from immr.loop.pipeline_run import PipelineRun
+    from immr.machine.wording import counted
     from immr.settings import Settings
-    from immr.types import counted
     from immr.wiring import connect
 
     parts = connect(Settings())

@@ -23,8 +23,8 @@ def start(
     from immr.errors import IndexUnavailableError
     from immr.loop.pipeline_run import PipelineRun
     from immr.loop.start import start
+    from immr.machine.wording import counted
     from immr.settings import Settings
-    from immr.types import counted
     from immr.wiring import connect
 
     parts = connect(Settings())

@@ -15,8 +15,8 @@ def write_down(changed_uri: str, deleted_uri: str, counts: dsl.Output[dsl.Metric
     from pathlib import Path
 
     from immr.loop import catalogue
+    from immr.machine.wording import counted
     from immr.settings import Settings
-    from immr.types import counted
     from immr.wiring import connect
 
     files = [Path(uri) if uri else None for uri in (changed_uri, deleted_uri)]

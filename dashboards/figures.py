@@ -13,7 +13,7 @@ from immr.charts.lines import Point, Series
 from immr.evaluation.proportions import wilson
 from immr.events.aggregates import CtrBucket, Latency
 from immr.experiment.definition import DIRECT, PREVIEW
-from immr.types import counted
+from immr.machine.wording import counted
 
 NOT_SHOPPERS = frozenset({DIRECT, PREVIEW})
 """Variants of searches that did not come through a gateway, so no user was assigned to them."""

@@ -37,9 +37,9 @@ from dashboards.sections import SECTIONS, Sources
 from dashboards.variant_search import VariantSearch
 from immr.errors import ImmrError
 from immr.experiment.definition import Variant
+from immr.machine.wording import counted
 from immr.registry.reports import pipeline_run_link, tracking_home, tracking_link
 from immr.settings import Settings
-from immr.types import counted
 
 log = logging.getLogger(__name__)
 

@@ -30,10 +30,10 @@ from immr.loop.materialize import push
 from immr.loop.watch import Watched, watch
 from immr.machine import processes
 from immr.machine.ctrl_c import ends_on_ctrl_c
+from immr.machine.wording import counted
 from immr.registry import reports
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically
-from immr.types import counted
 from immr.wiring import Parts, connect
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

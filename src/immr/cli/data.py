@@ -27,9 +27,9 @@ from immr.cli.options import (
     saved,
 )
 from immr.datasets.named import DATASETS, load_dataset
+from immr.machine.wording import counted
 from immr.storage.atomic import write_atomically
 from immr.storage.table_files import of_records
-from immr.types import counted
 
 if TYPE_CHECKING:
     from immr.data.check import TableReport

@@ -12,7 +12,7 @@ import typer
 from immr.cli.options import AsJson, MapFile, a_time, parts_of, report
 from immr.data.sources.shop import Shop
 from immr.loop.watch import export_events, sink_events
-from immr.types import counted
+from immr.machine.wording import counted
 
 events_app = typer.Typer(
     no_args_is_help=True, help="Export the event log as a click log, or write it as Parquet by day."

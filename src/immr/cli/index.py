@@ -24,8 +24,8 @@ from immr.cli.options import (
 from immr.data.training_set import TrainingSet
 from immr.loop import catalogue
 from immr.loop.index import index
+from immr.machine.wording import counted
 from immr.storage.table_files import of_records
-from immr.types import counted
 
 index_app = typer.Typer(
     no_args_is_help=True, help="Build and verify a version's collection, or delete old ones."

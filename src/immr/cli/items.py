@@ -24,8 +24,8 @@ from immr.cli.options import (
 )
 from immr.loop.items.request import Answer, Progress, Request
 from immr.loop.items.service import ask, perform
+from immr.machine.wording import counted
 from immr.storage.table_files import of_records
-from immr.types import counted
 
 _COLUMNS = (*(field.name for field in fields(Progress)), "waiting")
 

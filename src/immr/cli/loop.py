@@ -45,8 +45,8 @@ from immr.loop import start as start_verb
 from immr.loop import train as train_verb
 from immr.loop.experiment.queue import deploy_or_wait
 from immr.machine.ctrl_c import ends_on_ctrl_c
+from immr.machine.wording import by_number, counted
 from immr.storage.table_files import of_records
-from immr.types import by_number, counted
 
 app = typer.Typer()
 

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr.types import counted
+from immr.machine.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa

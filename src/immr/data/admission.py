@@ -23,7 +23,7 @@ from immr.data.sources.shop import Shop, ShopTable
 from immr.data.tables import Typed, readable, typed
 from immr.errors import ContractError
 from immr.machine.progress_bar import ProgressBar
-from immr.types import by_number, counted
+from immr.machine.wording import by_number, counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,7 +22,8 @@ from immr.data.pictures.inspection import NOT_READ, SMALLEST_SIDE_PX, Inspection
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 from immr.machine import cores
-from immr.types import Item, by_number, counted
+from immr.machine.wording import by_number, counted
+from immr.types import Item
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from immr.deploy.inference_service import (
     mark_content,
 )
 from immr.errors import DeployError
-from immr.types import ALL_ROLES, ModelVersion, Role, by_number, counted
+from immr.machine.wording import by_number, counted
+from immr.types import ALL_ROLES, ModelVersion, Role
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient

@@ -17,8 +17,9 @@ from immr.deploy.bento_process import HOST, STOP_TIMEOUT_S
 from immr.deploy.deployer import Deployment
 from immr.deploy.supervisor import BentoSupervisor
 from immr.errors import DeployError
+from immr.machine.wording import counted
 from immr.storage.atomic import write_atomically
-from immr.types import ALL_ROLES, ModelVersion, Role, counted
+from immr.types import ALL_ROLES, ModelVersion, Role
 
 log = logging.getLogger(__name__)
 

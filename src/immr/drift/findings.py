@@ -14,8 +14,9 @@ import numpy as np
 from immr.drift import two_sample
 from immr.drift.thinning import burst_cosine, one_of_each_burst
 from immr.errors import DriftError
+from immr.machine.wording import counted
 from immr.storage.atomic import write_atomically
-from immr.types import FloatArray, counted
+from immr.types import FloatArray
 
 PHOTOS, SCORES, CATEGORIES, FEATURES = "query photos", "scores", "categories", "features"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from immr.data.training_set import LabelledPhoto
-from immr.types import counted
+from immr.machine.wording import counted
 
 _MIN_USERS = 10  # fewer give an interval too wide to decide anything
 

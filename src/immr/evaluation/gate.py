@@ -19,7 +19,7 @@ from immr.evaluation.bootstrap import (
 )
 from immr.evaluation.gate_recipe import EXACT, GateRecipe
 from immr.evaluation.result import Evaluation, Slice
-from immr.types import by_number, counted
+from immr.machine.wording import by_number, counted
 
 _MOST_ROUNDS = 20_000
 

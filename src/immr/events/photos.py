@@ -21,9 +21,9 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from immr.machine.wording import counted
 from immr.storage.atomic import write_atomically
 from immr.storage.database import database, quoted
-from immr.types import counted
 
 _LOG = logging.getLogger(__name__)
 _KINDS = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}

@@ -24,7 +24,7 @@ from immr.governance.labels import appearance
 from immr.governance.splits import held_out, split
 from immr.governance.steps import Ledger, Step
 from immr.governance.workspace import Workspace, building
-from immr.types import counted
+from immr.machine.wording import counted
 
 _log = logging.getLogger(__name__)
 _NOT_COUNTED = (

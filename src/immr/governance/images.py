@@ -19,7 +19,7 @@ from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 from immr.machine import cores
 from immr.machine.progress_bar import ProgressBar
-from immr.types import counted
+from immr.machine.wording import counted
 
 SCHEMA = pa.schema(
     {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels.compact import components
 from immr.machine.capacity import GIB, Need
-from immr.types import counted
+from immr.machine.wording import counted
 
 _BASE = 1.4 * GIB  # Python with its libraries, DuckDB at rest, and the encoder
 _PER_IMPRESSION = 110  # bytes of DuckDB, up to its limit

@@ -15,9 +15,10 @@ from immr.data.mapping.paths import canonical_path
 from immr.errors import ContractError, IndexMismatchError
 from immr.index.binding import Binding
 from immr.index.recall import are_unit_rows
+from immr.machine.wording import counted
 from immr.storage import fingerprint
 from immr.storage.scratch import rows_at
-from immr.types import AttributeKind, Candidate, FloatArray, Item, ModelVersion, counted
+from immr.types import AttributeKind, Candidate, FloatArray, Item, ModelVersion
 
 BUILT_IN: Mapping[str, AttributeKind] = {"category": "keyword", "price": "number"}
 """What every item has, to be filtered by and counted like a declared attribute."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from immr.machine.capacity import GIB, Need
-from immr.types import counted
+from immr.machine.wording import counted
 
 _BASE = 1.2 * GIB  # Python with torch and Qdrant Edge
 _ITEM = 10_000  # bytes of an item as Python objects, with its payload, its words and its links in the graph

@@ -24,7 +24,8 @@ from immr.index.names import collection_name, content_name, version_of
 from immr.index.server_storage import ServerStorage
 from immr.index.storage import Storage
 from immr.index.vector_index import Changes, Content, IndexReport
-from immr.types import FloatArray, Item, ModelVersion, counted
+from immr.machine.wording import counted
+from immr.types import FloatArray, Item, ModelVersion
 
 _LOG = logging.getLogger(__name__)
 

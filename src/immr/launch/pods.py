@@ -11,7 +11,7 @@ from immr.cluster.objects import MANAGED_BY, OUTSIDE_MESH, restricted_pod
 from immr.errors import TrainingError
 from immr.launch.job_shape import JobShape
 from immr.launch.launcher import TrainingJob
-from immr.types import counted
+from immr.machine.wording import counted
 
 RUN = "immr.dev/run"
 S3_SECRET = "immr-s3"

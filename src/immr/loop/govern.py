@@ -16,10 +16,10 @@ from immr.data.sources.shop import Shop
 from immr.data.training_set import FILES, TrainingSet
 from immr.errors import ContractError
 from immr.machine import cores
+from immr.machine.wording import counted
 from immr.registry.reports import Report, publish
 from immr.storage import fingerprint
 from immr.storage.atomic import check_replaceable, replace_folder_atomically
-from immr.types import counted
 
 if TYPE_CHECKING:
     from immr.recipes import Recipe

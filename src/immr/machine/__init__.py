@@ -1,1 +1,1 @@
-"""Cores, memory allocator and child processes."""
+"""Cores, memory, child processes, and what a terminal shows."""

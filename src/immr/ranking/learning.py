@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from immr.errors import RankingError
+from immr.machine.wording import counted
 from immr.ranking.boosting import boost, click_lists, scores
 from immr.ranking.counterfactual import RankerVerdict, judge, weights
 from immr.ranking.doubts import Doubt, by_part, doubts
@@ -19,7 +20,6 @@ from immr.ranking.split import Split, by_user, split
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.trees import Trees
-from immr.types import counted
 
 _MOST_UNKNOWN = 0.2  # share of clicks at positions whose propensity is unknown
 

@@ -13,9 +13,10 @@ from immr.data.pictures.downloads import Downloads, is_fetched
 from immr.errors import DataError, RankingError
 from immr.machine import cores
 from immr.machine.progress_bar import ProgressBar
+from immr.machine.wording import counted
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.ranking.click_log import ClickLog
-from immr.types import FloatArray, counted
+from immr.types import FloatArray
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, CHAMPION, HOLDOUT, Experiment, Variant
+from immr.machine.wording import counted
 from immr.readout import users as user_sums
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked
 from immr.readout.comparison import (
@@ -42,7 +43,7 @@ from immr.readout.relations import Relation
 from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, Revenue, cap_revenue
 from immr.readout.sample_ratio import SampleRatio, sample_ratio
 from immr.readout.sums import Sums, sum_up
-from immr.types import counted, in_a_sentence
+from immr.types import in_a_sentence
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates

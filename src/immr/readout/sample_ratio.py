@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from immr.types import counted, in_a_sentence
+from immr.machine.wording import counted
+from immr.types import in_a_sentence
 
 ALPHA = 0.003  # probability of ever withholding a sound test; relevant mismatches are found anyway
 _CONCENTRATIONS = (300.0, 10_000.0, 300_000.0)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from immr.errors import TrainingError
-from immr.types import counted
+from immr.machine.wording import counted
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.kafka.messages import Events, read
 from immr.events.sqlite import SqliteEventLog
+from immr.machine.wording import counted
 from immr.storage.atomic import write_atomically
-from immr.types import counted
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, TopicPartition

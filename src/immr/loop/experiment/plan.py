@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from immr.errors import ExperimentError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, load
-from immr.types import counted
+from immr.machine.wording import counted
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates

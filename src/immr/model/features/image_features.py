@@ -16,6 +16,7 @@ import numpy as np
 from immr.data import images
 from immr.errors import DataError, ImageError
 from immr.machine.progress_bar import ProgressBar
+from immr.machine.wording import counted
 from immr.machine.worker_processes import in_processes
 from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
 from immr.model.encoders.frozen import FrozenEncoder
@@ -26,7 +27,6 @@ from immr.model.features.views import take_view
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore
-from immr.types import counted
 
 _SHARD_IMAGES, _SHARD_BATCHES = 64, 4  # features that are kept together, at least
 _READ_PICTURES = 4096

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from immr.machine.progress_bar import ProgressBar
+from immr.machine.wording import counted
 from immr.model.encoders.by_name import text_encoder_spec
 from immr.model.encoders.loading import FRESH, Loading
 from immr.model.encoders.transformers_text import TransformersText
@@ -23,7 +24,7 @@ from immr.model.features.mapped import HalfArray, filled
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore
-from immr.types import Item, counted
+from immr.types import Item
 
 _SHARD_TEXTS = 64
 _SORTED_SHARDS = 32  # the time left is estimated from shards of all lengths: do not sort all texts at once

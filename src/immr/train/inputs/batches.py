@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from immr.errors import TrainingError
+from immr.machine.wording import counted
 from immr.train.seeds import derived_seed
 from immr.train.world import World
-from immr.types import counted
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from immr.data.training_set import TrainingSet
 from immr.errors import TrainingError
+from immr.machine.wording import counted
 from immr.model.encoders.graph import encoder_graph
 from immr.model.features.document_features import DocumentArrays, DocumentFeatures, fusion_of
 from immr.model.features.image_features import ImageFeatures, Share
@@ -21,7 +22,7 @@ from immr.model.features.views import view_names
 from immr.model.model_recipe import ModelRecipe
 from immr.train.inputs.hashes import shared_hashes
 from immr.train.world import World
-from immr.types import Item, counted
+from immr.types import Item
 
 
 @dataclass(frozen=True)

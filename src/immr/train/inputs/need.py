@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from immr.machine.capacity import GIB, Need
+from immr.machine.wording import counted
 from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
 from immr.model.features.document_features import fusion_of
 from immr.model.features.text_features import document_text
 from immr.model.model_recipe import ModelRecipe
 from immr.train.train_recipe import TrainRecipe
-from immr.types import Item, counted
+from immr.types import Item
 
 _LAUNCHER, _RANK = 0.6 * GIB, 0.7 * GIB  # Python with torch
 _ENCODER = 0.6 * GIB  # fine-tuning holds it with its gradients

@@ -2,7 +2,7 @@
 
 import pytest
 
-from immr.types import by_number, counted
+from immr.machine.wording import by_number, counted
 
 
 @pytest.mark.parametrize(
