@@ -17,8 +17,7 @@ from pathlib import Path
 from immr.events.event_log import EventLog
 from immr.events.postgres.log import PostgresEventLog
 from immr.experiment.changes import begin
-from immr.experiment.definition import save
-from immr.loop.experiment.history import note
+from immr.loop.experiment.noting import events_of, save_noted
 from immr.packaging import bento
 from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe
@@ -55,8 +54,7 @@ def write_home(home: Path) -> None:
     experiment = begin(
         ("immr-1", urls["champion"]), {"challenger": ("immr-2", urls["challenger"])}, 0.5, STARTED
     )
-    save(experiment, settings.experiment_file)
-    note(parts, experiment, "started")
+    save_noted(parts, experiment, events_of(experiment, "started"))
     record(parts.events)
     parts.close()
 
