@@ -150,7 +150,7 @@ def test_the_command_line_exports_and_replaces(settings: Settings, log: EventLog
     for _ in range(2):  # the second export replaces the first
         done = run(app, ["events", "export", "--out", str(tmp_path / "log"), "--items", str(items)])
         assert done.exit_code == 0, done.output
-    assert "1 of 1 queries with 3 impressions" in " ".join(done.output.split())
+    assert "1 of 1 query with 3 impressions" in " ".join(done.output.split())
     assert admit(tmp_path / "log", tmp_path / "admitted").tables["queries"].valid == 1
 
 

@@ -29,5 +29,5 @@ def test_queries_whose_photo_cannot_be_read_are_left_out(tmp_path: Path) -> None
 def test_a_log_without_any_readable_photo_is_refused(tmp_path: Path) -> None:
     encoder = OnnxQueryEncoder(tiny_version.write_files(tmp_path / "version"))
     ranking_log.write(tmp_path, queries=4)
-    with pytest.raises(RankingError, match="none of the 4 photos"):
+    with pytest.raises(RankingError, match="names 4 photos, but none can be read"):
         with_photos(ranking_log.read(tmp_path), encoder, Downloads(tmp_path / "pictures"))

@@ -74,8 +74,8 @@ def export(
             raise EventLogError("no search was recorded in that time: send searches to the gateway first")
         if not exported:
             raise EventLogError(
-                f"none of {counted(everyones, 'query')} ({shoppers} by shoppers) has a photo to train "
-                "on: set IMMR_KEEP_PHOTOS=1 for the gateway"
+                f"no photo to train on was kept with {counted(everyones, 'query')} ({shoppers:,} by shoppers): "
+                "set IMMR_KEEP_PHOTOS=1 for the gateway"
             )
         with replace_folder_atomically(out, _REPLACEABLE) as folder:
             _write(base, QUERIES, folder)

@@ -41,7 +41,8 @@ def with_photos(
     row_of = _embedded(photos.tolist(), encoder, downloads)
     if not row_of:
         raise RankingError(
-            f"none of the click log's {counted(len(photos), 'photo')} can be read: check the column image of queries"
+            f"the click log names {counted(len(photos), 'photo')}, but none can be read: check the column image "
+            "of queries"
         )
     readable_Q = np.array([str(photo) in row_of for photo in photos])[photo_Q]
     if not readable_Q.all():
