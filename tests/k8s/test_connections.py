@@ -97,12 +97,8 @@ class Cluster:
             for url in self.values(pod):
                 if to := self.behind(url):
                     found.add((pod, *to))
-        for caller in (
-            "gateway",
-            "page",
-            "step",
-            "tools",
-        ):  # start, decide and rollback ask whether it is ready
+        # start, decide and rollback ask whether it is ready
+        for caller in ("gateway", "page", "step", "tools"):
             found.add((caller, "version", self.ports["version"]["http1"]))
         found.add(("training", "training", PORT_OF_TRAINING))
         return found | {("qdrant", "qdrant", port) for port in self.ports["qdrant"].values()}

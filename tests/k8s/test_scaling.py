@@ -49,7 +49,7 @@ def test_gateways_are_scaled_by_a_metric_that_is_served() -> None:
 
 
 def test_gateways_that_prometheus_has_lost_are_not_removed() -> None:
-    """KEDA 2.20 takes an empty answer for 0 unless told otherwise; only an error leads to the fallback."""
+    """KEDA 2.20 takes an empty answer for 0 by default; only an error leads to the fallback."""
     spec = named("production", "ScaledObject", "gateway")["spec"]
     assert trigger()["ignoreNullValues"] == "false"
     assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"

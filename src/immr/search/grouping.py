@@ -79,7 +79,9 @@ def all_members(
     filters: Filters,
     search: Callable[[Filters, int], Sequence[Candidate]],
 ) -> Members:
-    """The members of every hit's group, with as few searches as needed.
+    """The members of every hit's group, with one search if larger groups do not crowd out others, else with more.
+
+    Each search completes at least one group.
 
     Args:
         hits: one of each group.
