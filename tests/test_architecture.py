@@ -56,6 +56,7 @@ ENTRY_POINTS = (
 FILES_PER_FOLDER, LINES_PER_FILE, LINES_PER_FUNCTION = 16, 320, 60
 TESTED_AS_A_WHOLE = (
     "tests/contracts/",  # the same cases on every adapter
+    "tests/docs/",  # links of all pages
     "tests/e2e/",
     "tests/governance/test_sources.py",  # the same result wherever the tables are
     "tests/k8s/",
