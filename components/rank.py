@@ -1,4 +1,4 @@
-"""Model version → the same with a learned ranker, if it beats the hand weights on clicks."""
+"""Model version → the same with a learned ranker, if it beats the hand-tuned weights on clicks."""
 
 from kfp import dsl
 

@@ -49,7 +49,7 @@ def refresh(
         workers: Training processes.
         gpus_per_worker: GPUs reserved for each training process on a cluster.
         gate_margin: The gate passes if the lower bound of (candidate − champion) is above this.
-        rank: Also learn a ranker from the click log; it is used only if it beats the hand weights.
+        rank: Also learn a ranker from the click log; it is used only if it beats the hand-tuned weights.
         deploy: Deploy a version that passes; otherwise it is only packaged and indexed.
         share: Share of users that a challenger gets, between 0 and 1.
     """

@@ -235,7 +235,7 @@ def scene(photos: Sequence[DatasetPhoto]) -> bytes:
 
 
 def ranking() -> dict[str, float]:
-    """The gain of a ranker learned from biased clicks over the hand weights, and its core time at p95."""
+    """The gain of a ranker learned from biased clicks over the hand-tuned weights, and its core time at p95."""
     found = try_out(worlds.BIASED, seed=0, queries=LOG_QUERIES, fresh_queries=FRESH_QUERIES)
     keys = ("ltr_minus_hand_ndcg", "ltr_minus_hand_ndcg_low", "ltr_minus_hand_ndcg_high", "ltr_p95_ms")
     return {key: value for key in keys if isinstance(value := found[key], float)}

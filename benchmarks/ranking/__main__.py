@@ -1,12 +1,12 @@
-"""Does a ranker learned from biased clicks serve shoppers better than the hand weights?
+"""Does a ranker learned from biased clicks serve shoppers better than the hand-tuned weights?
 
     python -m benchmarks.ranking --json ranking.json
     python -m benchmarks.ranking --only "frozen order" --queries 10000
 
 Shoppers and true relevance are simulated (`worlds.py`); everything else is the product's code: reading the log,
-position bias, trees, the gate, and the ranking of a search. New queries are ranked by hand weights, by a ranker, and
-by a ranker trained on unweighted clicks ("naive"). The metric is ndcg@10 by true relevance over 30 candidates,
-with 95 % intervals that resample users. `ltr_p95_ms` is the CPU time of ranking 100 candidates.
+position bias, trees, the gate, and the ranking of a search. New queries are ranked by hand-tuned weights, by a
+ranker, and by a ranker trained on unweighted clicks ("naive"). The metric is ndcg@10 by true relevance over 30
+candidates, with 95 % intervals that resample users. `ltr_p95_ms` is the CPU time of ranking 100 candidates.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 Shoppers are simulated (`tastes.py`, in the biased world of `worlds.py`); learning, user features and ranking are the
 product's code. The rankers are learned from one log and rank new queries of its users. The metric is ndcg@10 by true
 relevance over 30 candidates, with 95 % intervals that resample users. The base is the ranker for everybody if it
-passes its gate, else the hand weights. Without tastes the gate should refuse the personal trees;
+passes its gate, else the hand-tuned weights. Without tastes the gate should refuse the personal trees;
 `ungated_minus_base_ndcg` is what they would do without it. `personal_p95_ms` is the CPU time of ranking 100
 candidates for a user with 50 clicks, and `largest_p95_ms` that with as many trees as the recipe allows.
 
@@ -85,7 +85,7 @@ def try_out(world: str, seed: int, queries: int, per_user: int, fresh: int) -> d
     base_Q = trial.true_ndcg(shop, later, base)
     found: dict[str, Any] = {
         "sentence": learned.personal.sentence,
-        "base": "ranker" if learned.verdict.passed else "hand weights",
+        "base": "ranker" if learned.verdict.passed else "hand-tuned weights",
         "passed": learned.personal.passed,
         "users_with_clicks": len(later.users),
         "base_ndcg": float(base_Q.mean()),

@@ -74,7 +74,7 @@ def fresh_of(shop: Shop, later: Asked, features: dict[str, ItemFeatures], now: d
 
 
 def true_ndcg(shop: Shop, fresh: Fresh, ranker: Ranker | None) -> np.ndarray:
-    """(Q,) by the true relevance; by hand weights without a ranker."""
+    """(Q,) by the true relevance; by hand-tuned weights without a ranker."""
     discount_K = 1 / np.log2(1 + np.arange(1, CUT + 1))
     ndcg = []
     for query in range(len(fresh.asked.user_Q)):
@@ -109,7 +109,7 @@ def in_order(
 
 
 def latency_p95_ms(shop: Shop, fresh: Fresh, ranker: Ranker, user: UserFeatures | None = None) -> float:
-    """Core time to rank 100 candidates: hand weights, signals, trees, sorting."""
+    """Core time to rank 100 candidates: hand-tuned weights, signals, trees, sorting."""
     found_QC, cosine_QC = worlds.candidates(shop, fresh.asked.queries_QD[:TIMED_ROUNDS], TIMED_CANDIDATES)
     took_ms = []
     for row in range(len(found_QC)):

@@ -1,7 +1,7 @@
 """Simulated shops that do not follow the ranker's model, and click logs of their shoppers.
 
 Relevance depends on category, style, price and an unrecorded quality. Embeddings show the first two, with noise. A
-search engine with IMMR's hand weights orders the candidates, each day with the clicks of the seven days before.
+search engine with IMMR's hand-tuned weights orders the candidates, each day with the clicks of the seven days before.
 Examination is flat over the first positions and then drops (not a power of the position); shoppers trust the first
 results (they click some that are irrelevant); and clicks feed back into the order.
 

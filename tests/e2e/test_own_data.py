@@ -113,7 +113,7 @@ def test_from_an_export_to_a_search(folder: Path) -> None:
     for step in steps:
         run(step)
     assert "immr-1" in run("immr status", exit_code=1).stdout  # nothing serves yet
-    assert "hand weights" in run("immr models").stdout
+    assert "hand-tuned weights" in run("immr models").stdout
 
     photo = next((folder / "my-shop" / "bilder").glob("catalogue-*")).read_bytes()
     with served(serve) as url:

@@ -48,7 +48,7 @@ def test_the_bento_has_the_version_its_rule_and_the_ranking_of_the_recipe(tmp_pa
     assert made.bento == "immr-search:immr-7"
     assert made.sentence == (
         "immr-search:immr-7 is built. It has no text encoder (words find only items that contain them), no learned "
-        "ranker (hand weights order its hits)"
+        "ranker (hand-tuned weights order its hits)"
     )
     again = package(parts, tiny_version.version(7), recipe)
     assert again.reused and "reused, because nothing has changed" in again.sentence

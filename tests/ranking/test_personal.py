@@ -99,4 +99,4 @@ def test_where_everybody_wants_something_else_the_hand_weights_are_its_base(made
     assert (learned.verdict.passed, learned.personal.passed, learned.passed) == (False, True, True)
     assert learned.ranker.trees.trees == [] and learned.ranker.personal is not None
     assert learned.sentence.startswith("It is personal: ")
-    assert "All other users keep the hand weights, because the gate does not pass: " in learned.sentence
+    assert "All other users keep the hand-tuned weights, because the gate does not pass: " in learned.sentence

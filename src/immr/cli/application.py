@@ -18,40 +18,64 @@ from typer.core import TyperCommand, TyperGroup
 from immr import __version__
 from immr.errors import ImmrError
 
-COMMANDS = {
-    "doctor": ("status:app", "Check what is installed, reachable or missing, and suggest remedies."),
-    "data": ("data:data_app", "Check your own tables, or write a named data set as a shop."),
-    "govern": ("loop:app", "Clean, group and split a click log into a training set."),
-    "start": (
-        "loop:app",
-        "Turn a catalogue without clicks into a running search, with a pretrained version.",
-    ),
-    "train": ("loop:app", "Train a recipe on a training set and register the version."),
-    "evaluate": ("loop:app", "Evaluate a version on held-out photos, and apply the gate."),
-    "package": ("loop:app", "Build a version's Bento, and print its tag."),
-    "materialize": (
-        "ranking:app",
-        "Write item features from a click log's last seven days to the online store.",
-    ),
-    "push": ("ranking:app", "Update the online features from the click log and the event log."),
-    "deploy": ("loop:app", "Deploy a packaged and indexed version as challenger, or as the first champion."),
-    "serve": (
-        "loop:app",
-        "Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.",
-    ),
-    "forget": ("ranking:app", "Delete a user's features, and never compute any again."),
-    "rank": ("ranking:app", "Learn a ranker from clicks, and register it if it beats the hand weights."),
-    "status": ("status:app", "Show versions with a role, what serves where, the test, and what waits."),
-    "models": ("status:app", "List all registered versions, with their roles and the gate's verdict."),
-    "watch": ("experiment:app", "Read out the running experiment, decide, and log the decision."),
-    "experiment": ("experiment:experiment_app", "A/B tests: start, ramp, stop, read out, decide."),
-    "drift": ("drift:app", "Compare photos, scores, categories and features with the training set."),
-    "events": ("events:events_app", "Export the event log as a click log, or write it as Parquet by day."),
-    "keys": ("keys:keys_app", "Rotate the keys that sign click tokens and cookies."),
-    "index": ("index:index_app", "Build and verify a version's collection, or delete old ones."),
-    "items": ("items:items_app", "Change the catalogue: add, replace and delete items."),
-    "recipe": ("recipe:recipe_app", "List recipes, or print one as TOML."),
+_PANELS = {
+    "From your data to a deployed version": {
+        "data": ("data:data_app", "Check your own tables, or write a sample shop."),
+        "govern": ("loop:app", "Clean, group and split a click log into a training set."),
+        "train": ("loop:app", "Train a model by a recipe, and register it as a version."),
+        "evaluate": ("loop:app", "Evaluate a version on held-out photos, and apply the gate."),
+        "rank": (
+            "ranking:app",
+            "Learn a ranker from clicks, and register it if it beats the hand-tuned weights.",
+        ),
+        "package": ("loop:app", "Build a version's Bento, and print its tag."),
+        "index": ("index:index_app", "Build and verify a version's collection, or delete old ones."),
+        "materialize": (
+            "ranking:app",
+            "Write item features of the click log's last seven days to the online store.",
+        ),
+        "deploy": (
+            "loop:app",
+            "Deploy a packaged and indexed version as challenger, or as the first champion.",
+        ),
+    },
+    "Search, catalogue and features": {
+        "start": (
+            "loop:app",
+            "Turn a catalogue without clicks into a running search, with a pretrained version.",
+        ),
+        "serve": (
+            "loop:app",
+            "Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.",
+        ),
+        "items": ("items:items_app", "Change the catalogue: add, replace and delete items."),
+        "push": ("ranking:app", "Update the online features from the click log and the event log."),
+        "forget": ("ranking:app", "Delete a user's features, and never compute any again."),
+    },
+    "A/B tests and monitoring": {
+        "experiment": (
+            "experiment:experiment_app",
+            "Plan, start, ramp, read out, decide and stop A/B tests.",
+        ),
+        "watch": ("experiment:app", "Read out the running test, and log a decision without carrying it out."),
+        "drift": (
+            "drift:app",
+            "Compare recent photos, scores, categories and features with the training set.",
+        ),
+        "events": (
+            "events:events_app",
+            "Export the event log as a click log, or write it as Parquet by day.",
+        ),
+    },
+    "State and settings": {
+        "status": ("status:app", "Show what serves where, the running test, and what waits."),
+        "models": ("status:app", "List all registered versions, with their roles and the gate's verdict."),
+        "doctor": ("status:app", "Check what is installed, reachable or missing, and suggest remedies."),
+        "recipe": ("recipe:recipe_app", "List recipes, or print one as TOML."),
+        "keys": ("keys:keys_app", "Rotate the keys that sign click tokens and cookies."),
+    },
 }
+COMMANDS = {name: place for panel in _PANELS.values() for name, place in panel.items()}
 """Where each command is in this package, and its line in `immr --help`."""
 
 
@@ -75,8 +99,12 @@ class _Root(TyperGroup):
         self.commands = _Commands(COMMANDS)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """List the commands by `COMMANDS`."""
-        lines = [TyperCommand(name, help=line) for name, (_, line) in COMMANDS.items()]
+        """List the commands by `_PANELS`."""
+        lines = [
+            TyperCommand(name, help=line, rich_help_panel=panel)
+            for panel, commands in _PANELS.items()
+            for name, (_, line) in commands.items()
+        ]
         listed = TyperGroup(
             name=self.name,
             help=self.help,
@@ -91,7 +119,8 @@ app = typer.Typer(
     cls=_Root,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Turn a shop's catalogue and click log into a visual search service: train it, deploy it, A/B-test it.",
+    help="Turn a shop's catalogue and click log into a visual search service: train, deploy and A/B-test it.\n\n"
+    "Begin with `immr data check my-shop` (your own tables), or `immr start --items items.parquet` (no clicks yet).",
 )
 
 

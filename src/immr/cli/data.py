@@ -36,14 +36,12 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("table", "files", "sampled", "valid", "fits", "problem", "rows", "example", "error")
 
-data_app = typer.Typer(
-    no_args_is_help=True, help="Check your own tables, or write a named data set as a shop."
-)
+data_app = typer.Typer(no_args_is_help=True, help="Check your own tables, or write a sample shop.")
 
 
 @data_app.command("check", epilog="Example: immr data check export/ --propose map.toml")
 def data_check(
-    source: Annotated[str, typer.Argument(help=f"{SOURCE} A single file is a catalogue.")],
+    source: Annotated[str, typer.Argument(help=f"{SOURCE} A single file is read as a catalogue.")],
     mapping: MapFile = None,
     propose: Annotated[
         Path | None, typer.Option(help="Write a proposed mapping to this file, and check the tables with it.")
@@ -139,7 +137,7 @@ def _print(reports: Sequence[TableReport], proposed: str) -> None:
 def _add_dataset(name: str) -> None:
     @data_app.command(
         name,
-        help=f"Write the data set {name} as a catalogue and a simulated click log.",
+        help=f"Write a shop made of the data set {name}: a catalogue and a simulated click log.",
         epilog=f"Example: immr data {name} --out my-shop",
     )
     def write(

@@ -1,4 +1,4 @@
-"""A/B tests: start, ramp, stop, read out, decide."""
+"""A/B tests: start, ramp, read out, decide and stop."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ _NOT_RUNNING: dict[State, str] = {
 }
 
 app = typer.Typer()
-experiment_app = typer.Typer(no_args_is_help=True, help="A/B tests: start, ramp, stop, read out, decide.")
+experiment_app = typer.Typer(
+    no_args_is_help=True, help="Plan, start, ramp, read out, decide and stop A/B tests."
+)
 experiment_app.add_typer(plan_and_history.app)
 
 Weight = Annotated[float, typer.Option(help="Each challenger's share of users, between 0 and 1.")]
@@ -59,7 +61,7 @@ IfRevision = Annotated[
     str,
     typer.Option(
         metavar="REVISION",
-        help="Do nothing unless `immr status --json` still has this `experiment.revision`.",
+        help="Do nothing if `experiment.revision` in `immr status --json` is no longer this.",
     ),
 ]
 
@@ -68,7 +70,7 @@ IfRevision = Annotated[
 def watch(
     ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
 ) -> None:
-    """Read out the running experiment, decide, and write the decision to the promotion log.
+    """Read out the running test, and log a decision; `immr experiment decide --apply` carries one out.
 
     Example: immr watch --json
     """
@@ -83,7 +85,7 @@ def experiment_readout(
         typer.Option(
             "--from",
             metavar="FOLDER or URL",
-            help="What to read instead of the event log: the folder of `immr events sink`, or a warehouse with these "
+            help="Read this instead of the event log: the folder of `immr events sink`, or a warehouse with these "
             "tables.",
         ),
     ] = None,
@@ -133,7 +135,7 @@ def experiment_start(
     if_revision: IfRevision = "",
     as_json: AsJson = False,
 ) -> None:
-    """Compare the deployed challengers with the champion; without a challenger there is nothing to test.
+    """Start an A/B test of the deployed challengers against the champion.
 
     A ramp advances while the guardrails hold, and ends when one breaks; `immr serve`, `experiment decide --apply
     --every-s` and the pipeline immr-decide do that. Example: `immr experiment start --ramp 1,5,25,50 --every 6h`
@@ -157,7 +159,7 @@ def experiment_start(
 
 @experiment_app.command("shadow")
 def experiment_shadow(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Send searches to the deployed challenger too; its answers only go to the gateway's log.
+    """Send a copy of each search to the challenger; its answers go to the gateway's log only.
 
     Example: immr experiment shadow
     """
@@ -221,7 +223,7 @@ def experiment_decide(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide to promote, keep, wait or roll back; log the decision, and carry it out with --apply.
+    """Decide whether to promote, keep, wait or roll back, and log it; --apply carries it out.
 
     Of several challengers, those that lost leave the test, and at most one is promoted.
 

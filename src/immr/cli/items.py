@@ -36,7 +36,7 @@ _FILE = (
 
 items_app = typer.Typer(
     no_args_is_help=True,
-    help="Change the catalogue: changes are recorded first, then delivered to every version's collection.",
+    help="Change the catalogue. Changes are recorded first, then delivered to every version's collection.",
 )
 
 
@@ -83,7 +83,7 @@ def items_delete(
 def items_deliver(
     ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
 ) -> None:
-    """Deliver waiting changes to collections that were unavailable before.
+    """Deliver the changes that wait for a collection, such as one that was unavailable.
 
     Example: immr items deliver
     """
@@ -94,7 +94,7 @@ def items_deliver(
 def items_status(
     ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
 ) -> None:
-    """Show how far delivery to each version's collection is; exit 1 while changes wait for a live version.
+    """Show which changes each version's collection has; exit 1 while changes wait for a live version.
 
     Example: immr items status --json
     """

@@ -134,7 +134,7 @@ def train(
     processes: Annotated[int, typer.Option(help="Training processes.")] = 2,
     as_json: AsJson = False,
 ) -> None:
-    """Train a recipe on a training set and register the version.
+    """Train a model by a recipe on a training set, and register it as a version.
 
     Example: immr train training-set --recipe concept
     """
@@ -154,18 +154,21 @@ def evaluate(
     ctx: typer.Context,
     model: ModelName = "champion",
     dataset: Annotated[
-        str, typer.Option(help="Evaluate on this named data set instead, without the gate.")
+        str,
+        typer.Option(help="Evaluate on this data set instead (grocery, icons, synthetic), without the gate."),
     ] = "",
-    split: Annotated[str, typer.Option(help="Which of its photos to use: train, val or test.")] = "val",
+    split: Annotated[
+        str, typer.Option(help="With --dataset: its photos of this split (train, val, test).")
+    ] = "val",
     training_set: Annotated[
         Path | None,
-        typer.Option(help="Whose held-out photos to use; by default the version's own training set."),
+        typer.Option(help="Use the held-out photos of this training set; by default of the version's own."),
     ] = None,
     report_file: Annotated[Path, typer.Option("--report", help="File for the HTML report.")] = Path(
         "evaluation.html"
     ),
     queries: Annotated[
-        str, typer.Option(help="Kinds of query to evaluate as well: photo,text,photo+text,box.")
+        str, typer.Option(help="Also report recall by kind of query: photo,text,photo+text,box.")
     ] = "",
     recipe: OfVersion = "",
     as_csv: AsCsv = False,
@@ -214,19 +217,22 @@ def deploy(
         str, typer.Option(help="The Bento's tag; by default the one that `immr package` printed.")
     ] = "",
     weight: Annotated[
-        float, typer.Option(help="Share of the users for its test, if it has to wait in the queue.")
+        float,
+        typer.Option(
+            help="If the version has to wait in the queue: its share of users once its test starts."
+        ),
     ] = 0.5,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Deploy it even if its gate failed, or its Bento or collection is missing."
+            "--force", help="Deploy the version even if it failed the gate, or lacks its Bento or collection."
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Deploy a packaged and indexed version as challenger, or as champion if there is none.
 
-    While a test is running, the version waits in `immr experiment queue` and starts when the test has ended.
+    While a test is running, the version waits in the queue (`immr experiment queue`) until that test has ended.
 
     Example: immr deploy --model immr-3
     """
@@ -239,7 +245,7 @@ def deploy(
 def serve(ctx: typer.Context, port: Port = 8080, page_port: PagePort = 8081, as_json: AsJson = False) -> None:
     """Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.
 
-    Versions deployed while it runs are started, and replaced ones are stopped.
+    It starts versions that are deployed while it runs, and stops those that are replaced.
 
     Example: immr serve --port 8080
     """

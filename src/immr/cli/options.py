@@ -29,17 +29,18 @@ console = Console(width=None if sys.stdout.isatty() else _UNLIMITED)  # a pipe h
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="A recipe by name (`immr recipe list`), or a TOML file.")
 ]
-OfVersion = Annotated[
-    str, typer.Option("--recipe", help="A recipe; by default the one that the version was trained with.")
-]
+OfVersion = Annotated[str, typer.Option("--recipe", help="A recipe; by default the one of the version.")]
 SOURCE = (
-    "Folder with items, queries and impressions as Parquet, CSV or JSON lines: a path, s3://, gs:// or https://; "
-    "the URL of a warehouse; or a mapping (.toml) that names its source."
+    "Your tables: a folder (path, s3://, gs:// or https://) with items, queries and impressions as Parquet, "
+    "CSV or JSON lines; the URL of a warehouse; or a mapping (.toml) that names its source."
 )
 DataSource = Annotated[str, typer.Argument(help=SOURCE)]
 MapFile = Annotated[
     Path | None,
-    typer.Option("--map", help="Mapping from your columns to the data contract's (see `immr data check`)."),
+    typer.Option(
+        "--map",
+        help="TOML file that maps your columns to the data contract; `immr data check --propose` writes one.",
+    ),
 ]
 SetFolder = Annotated[Path, typer.Argument(help="Training set, as written by `immr govern`.")]
 ModelName = Annotated[str, typer.Option("--model", help="Version id (immr-3), champion or challenger.")]
@@ -47,7 +48,7 @@ ByDimensions = Annotated[
     str,
     typer.Option(
         metavar="DIMENSION,…",
-        help="Split the CTR by these: category, day, rank, and the declared dimensions of a search's context.",
+        help="Split the CTR by these dimensions: category, day, rank, and those that IMMR_CONTEXT declares.",
     ),
 ]
 

@@ -101,11 +101,12 @@ def experiment_plan(
 def experiment_aa(
     ctx: typer.Context,
     weight: Annotated[
-        float, typer.Option(help="The copy's share of the users, if it has to wait in the queue.")
+        float,
+        typer.Option(help="If the copy has to wait in the queue: its share of users once its test starts."),
     ] = 0.5,
     as_json: AsJson = False,
 ) -> None:
-    """Deploy a copy of the champion as challenger, for an A/A test: it checks the test itself.
+    """Deploy a copy of the champion as challenger, for an A/A test, which checks the measurement itself.
 
     Example: `immr experiment aa`, and once it answers `immr experiment start`
     """
@@ -117,9 +118,9 @@ def experiment_aa(
 def experiment_queue(
     ctx: typer.Context,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Let the queue start its next version again after a rollback.")
+        bool, typer.Option("--resume", help="Resume the queue, which a rollback pauses.")
     ] = False,
-    drop: Annotated[str, typer.Option(metavar="VERSION", help="Take a version off the queue.")] = "",
+    drop: Annotated[str, typer.Option(metavar="VERSION", help="Remove this version from the queue.")] = "",
     as_csv: AsCsv = False,
     parquet: ParquetFile = None,
     as_json: AsJson = False,
@@ -192,7 +193,10 @@ def experiment_history(
 def experiment_report(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("test.html"),
-    test: Annotated[str, typer.Option(help="An earlier test, as it was when it ended.")] = "",
+    test: Annotated[
+        str,
+        typer.Option(help="An earlier test, by its name; by default the current or last one."),
+    ] = "",
     by: ByDimensions = "",
     as_json: AsJson = False,
 ) -> None:

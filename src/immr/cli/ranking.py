@@ -30,8 +30,8 @@ _ForPersonal = Annotated[
     str,
     typer.Option(
         "--recipe",
-        help="With `ranker.personal`, also write features of users; without it, delete them unless a version in use "
-        "needs them. Default: as last time.",
+        help="If this recipe sets `ranker.personal`, users get features too. If not, features of users are deleted, "
+        "unless a version in use needs them. By default, as in the last run.",
     ),
 ]
 
@@ -45,7 +45,7 @@ def materialize(
     recipe: _ForPersonal = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write features of items, and of users for a personal recipe, from a click log to the online store.
+    """Write item features, and user features for a personal ranker, from a click log to the online store.
 
     Example: immr materialize training-set my-shop
     """
@@ -112,7 +112,9 @@ def rank(
     recipe: OfVersion = "",
     as_json: AsJson = False,
 ) -> None:
-    """Learn a ranker from clicks, and register it with a version's towers if it beats the hand weights; else exit 1.
+    """Learn a ranker from clicks; exit 1 if it does not beat the hand-tuned weights.
+
+    If it does, register it together with the model of `--model` as a new version.
 
     Example: immr rank training-set my-shop --model champion
     """

@@ -31,7 +31,7 @@ app = typer.Typer()
 
 @app.command()
 def status(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show versions with a role, what serves where, the test, the last pipeline run, and what waits.
+    """Show what serves where, the running test, what waits, and the last pipeline run.
 
     Exit 1 if a deployed version does not answer, or a part cannot be read. Example: `immr status --json`
     """
@@ -68,7 +68,7 @@ def models(
                 each.version,
                 ", ".join(each.roles),
                 f"{each.recipe}, copy of {each.copy_of}" if each.copy_of else each.recipe,
-                "learned" if each.ranker else "hand weights",
+                "learned" if each.ranker else "hand-tuned weights",
                 f"{each.registered:%Y-%m-%d %H:%M}",
                 "yes" if each.packaged else "no",
                 {True: "yes", False: "no", None: "unknown"}[each.indexed],

@@ -19,7 +19,7 @@ class Packaged:
     bento: str  # its tag
     reused: bool  # the store had it already, with the same content
     embeds_words: bool  # else it finds only items that contain a searched word
-    learned_ranker: bool  # else the hand weights of the recipe order its hits
+    learned_ranker: bool  # else the hand-tuned weights of the recipe order its hits
     tells_exact: bool  # whether it has the rule that marks an exact match
     copied_to: str  # the object store; empty without one
 
@@ -30,7 +30,7 @@ class Packaged:
             lack
             for lack, there in (
                 ("no text encoder (words find only items that contain them)", self.embeds_words),
-                ("no learned ranker (hand weights order its hits)", self.learned_ranker),
+                ("no learned ranker (hand-tuned weights order its hits)", self.learned_ranker),
                 ("no rule that marks exact matches", self.tells_exact),
             )
             if not there
@@ -44,7 +44,7 @@ class Packaged:
 def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> Packaged:
     """Build the version's Bento: the query encoder in ONNX, without torch.
 
-    A ranker needs the hand weights it was trained on, so these replace the recipe's. If IMMR_DEPLOY_URL
+    A ranker needs the hand-tuned weights it was trained on, so these replace the recipe's. If IMMR_DEPLOY_URL
     names an object store as `storage`, the Bento is copied there.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Rank: learn a ranker from a click log, compare it with the hand weights, and register it as a version."""
+"""Rank: learn a ranker from a click log, compare it with the hand-tuned weights, and register it as a version."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 RANKER_OF = "ranker.of"
 """Tag of a version with a ranker: the version whose towers it shares. A version without its own is incomplete."""
 RANKER = "ranker"
-"""Tag of a version with a ranker: how it compares with the hand weights."""
+"""Tag of a version with a ranker: how it compares with the hand-tuned weights."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Ranked:
 
     Attributes:
         version: the version with the ranker if it passes its gate, else the version as it was.
-        sentence: the comparison with the hand weights.
+        sentence: the comparison with the hand-tuned weights.
         numbers: of the comparison and the position bias.
     """
 
@@ -64,13 +64,13 @@ def rank(
     recipe: Recipe,
     data: Shop | str | Path | None = None,
 ) -> Ranked:
-    """Learn a ranker for a version's towers, and register both as a new version if it beats the hand weights.
+    """Learn a ranker for a version's towers, and register both as a new version if it beats the hand-tuned weights.
 
     Args:
         parts: The process's adapters.
         version: Its towers compute the similarities.
         training_set: Its items are the catalogue.
-        recipe: Its hand weights and its settings for the ranker are used.
+        recipe: Its hand-tuned weights and its settings for the ranker are used.
         data: The click log; by default the event log, where photos were kept.
 
     Raises:

@@ -37,7 +37,7 @@ class Model:
     gate_passed: bool | None  # None without an evaluation
     packaged: bool  # whether its Bento is below IMMR_HOME
     indexed: bool | None  # None while the index does not answer
-    ranker: str  # what its ranker was measured to gain; empty if the hand weights order its hits
+    ranker: str  # what its ranker was measured to gain; empty if the hand-tuned weights order its hits
     copy_of: str  # the version that it copies for an A/A test; empty for others
     run_id: str
     training_set: str  # its manifest hash

@@ -1,1 +1,1 @@
-"""Learns a ranker from a click log: position bias, LambdaMART, and the gate against the hand weights."""
+"""Learns a ranker from a click log: position bias, LambdaMART, and the gate against the hand-tuned weights."""

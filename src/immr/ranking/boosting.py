@@ -4,7 +4,7 @@ Each click forms one list: the clicked item is relevant, everything else shown w
 and the list's weight is 1 / propensity of the click's position. Clicks of one query thus compete with
 each other too, which keeps the expected gradient unbiased (Joachims, Swaminathan and Schnabel, WSDM 2017; Wang et
 al., "Position Bias Estimation for Unbiased Learning to Rank in Personal Search", WSDM 2018). The trees start
-from given scores, such as those of the hand weights. (ours)
+from given scores, such as those of the hand-tuned weights. (ours)
 
 Shapes: R impressions, P clicks, E rows of all lists, F signals.
 """
@@ -59,7 +59,7 @@ def click_lists(examples: Examples, weight_R: Values, wanted_Q: npt.NDArray[np.b
 def boost(
     examples: Examples, train: Lists, stop: Lists, ranking: RankingRecipe, recipe: RankerRecipe
 ) -> Ranker:
-    """Fit trees on top of the hand weights."""
+    """Fit trees on top of the hand-tuned weights."""
     columns = names(examples.attributes)
     unit, trees = fit(examples.signals_RF, examples.hand_R, columns, train, stop, recipe)
     return Ranker(examples.attributes, ranking, unit, trees)

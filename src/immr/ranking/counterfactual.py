@@ -1,4 +1,4 @@
-"""Compares a ranker with the hand weights on logged clicks, as if each had ordered what was shown.
+"""Compares a ranker with the hand-tuned weights on logged clicks, as if each had ordered what was shown.
 
 A click is weighted by 1 / propensity of its position, so in expectation each relevant item counts once,
 wherever it was shown (Joachims, Swaminathan and Schnabel, WSDM 2017). A click's ndcg is 1 / log2(1 + its new
@@ -24,11 +24,11 @@ from immr.ranking.ranker_recipe import RankerRecipe
 
 @dataclass(frozen=True)
 class RankerVerdict:
-    """Whether a ranker may replace the hand weights: `sentence` for people, `numbers` for programs."""
+    """Whether a ranker may replace the hand-tuned weights: `sentence` for people, `numbers` for programs."""
 
     passed: bool
     sentence: str
-    difference: Estimate  # ranker − hand weights
+    difference: Estimate  # ranker − hand-tuned weights
     numbers: dict[str, float] = field(default_factory=dict)
 
 
@@ -83,7 +83,7 @@ def judge(
     found = compare(ranker_R, examples.hand_R, examples, {"all": whole, **parts}, judged_Q, recipe)
     sentence = (
         f"The gate {'passes' if found.passed else 'does not pass'}: on {found.clicks:,} later clicks of other users "
-        f"the ranker's ndcg is {found.by_curve['all'].mean:+.4f} against the hand weights ({found.interval})."
+        f"the ranker's ndcg is {found.by_curve['all'].mean:+.4f} against the hand-tuned weights ({found.interval})."
     )
     return RankerVerdict(found.passed, sentence, found.by_curve["all"], found.numbers)
 

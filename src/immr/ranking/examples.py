@@ -48,7 +48,7 @@ def examples(log: ClickLog, items: Sequence[Item], first: FirstStage, ranking: R
         log: the impressions.
         items: the catalogue that the log was read with.
         first: of the same log.
-        ranking: the hand weights.
+        ranking: the hand-tuned weights.
     """
     attributes = attribute_kinds(items)
     catalogue = stats_columns(items)

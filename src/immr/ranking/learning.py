@@ -26,7 +26,7 @@ _MOST_UNKNOWN = 0.2  # share of clicks at positions whose propensity is unknown
 
 @dataclass(frozen=True)
 class Learned:
-    """A ranker, how it compares with the hand weights, and the position bias that was found."""
+    """A ranker, how it compares with the hand-tuned weights, and the position bias that was found."""
 
     ranker: Ranker
     verdict: RankerVerdict
@@ -36,7 +36,7 @@ class Learned:
 
     @property
     def passed(self) -> bool:
-        """Whether it is better than the hand weights for everybody, or for users with earlier clicks."""
+        """Whether it is better than the hand-tuned weights for everybody, or for users with earlier clicks."""
         return self.verdict.passed or (self.personal is not None and self.personal.passed)
 
     @property
@@ -45,7 +45,7 @@ class Learned:
         first, personal = self.verdict.sentence, self.personal
         sentences = [first, *([personal.sentence] if personal else [])]
         if personal and personal.passed and not self.verdict.passed:
-            others = f"All other users keep the hand weights, because {first[0].lower()}{first[1:]}"
+            others = f"All other users keep the hand-tuned weights, because {first[0].lower()}{first[1:]}"
             sentences = [personal.sentence, others]
         return " ".join([*sentences, *(f"Beware: {doubt}." for doubt in self.doubts)])
 
@@ -53,14 +53,14 @@ class Learned:
 def learn(
     examples: Examples, ranking: RankingRecipe, recipe: RankerRecipe, histories: Histories | None = None
 ) -> Learned:
-    """Estimate the position bias, fit a ranker, and compare it with the hand weights.
+    """Estimate the position bias, fit a ranker, and compare it with the hand-tuned weights.
 
     Args:
         examples: of the log.
-        ranking: the hand weights.
+        ranking: the hand-tuned weights.
         recipe: of the ranker.
         histories: of the same log. Trees over users' earlier clicks are then added to the ranker if it passes,
-            else to the hand weights, and kept if that is better.
+            else to the hand-tuned weights, and kept if that is better.
 
     Raises:
         RankingError: the log has too few clicks, or its positions vary too little to tell position bias from
@@ -93,7 +93,7 @@ def _check_clicks(examples: Examples, parts: Split, recipe: RankerRecipe) -> Non
     if lacking := parts.lacks(examples.log, recipe):
         raise RankingError(
             f"the log has {counted(int(examples.log.clicked_R.sum()), 'click')} on the catalogue, of which {lacking}"
-            ": rank by hand weights until there are more"
+            ": rank by hand-tuned weights until there are more"
         )
 
 

@@ -1,6 +1,6 @@
-"""A learned ranker: what trees add to the hand weights' score. `ranker.json` in a version's folder.
+"""A learned ranker: what trees add to the hand-tuned weights' score. `ranker.json` in a version's folder.
 
-The trees were fitted on top of the hand weights (`immr.ranking`), so a ranker without trees ranks as they do.
+The trees were fitted on top of the hand-tuned weights (`immr.ranking`), so a ranker without trees ranks as they do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Ranker:
 
     Attributes:
         attributes: the declared attributes among its signals.
-        ranking: the hand weights that it adds to.
+        ranking: the hand-tuned weights that it adds to.
         unit: the size of a score: trees return multiples of it.
         trees: see `immr.search.signals.names` for their columns.
         personal: what it adds for users with recent clicks; None adds nothing.
@@ -43,7 +43,7 @@ class Ranker:
     personal: Personal | None = None
 
     def applies_to(self, user: UserFeatures | None) -> bool:
-        """Whether it may order this user's candidates in another way than the hand weights do."""
+        """Whether it may order this user's candidates in another way than the hand-tuned weights do."""
         personal = self.personal is not None and user is not None and user.items
         return bool(self.trees.trees or personal)
 
@@ -56,7 +56,7 @@ class Ranker:
         now: datetime,
         user: UserFeatures | None = None,
     ) -> dict[str, float]:
-        """What the trees add to the hand weights' score, by item_id; see `immr.search.ranking.rank`.
+        """What the trees add to the hand-tuned weights' score, by item_id; see `immr.search.ranking.rank`.
 
         Args:
             candidates: by cosine, best first.
@@ -91,7 +91,7 @@ class Ranker:
 
     @classmethod
     def read(cls, folder: Path) -> Ranker | None:
-        """The ranker of the version in `folder`, or None if it ranks by hand weights.
+        """The ranker of the version in `folder`, or None if it ranks by hand-tuned weights.
 
         Raises:
             RankingError: `ranker.json` has another format.

@@ -96,7 +96,7 @@ class Searcher:
             ranking: the weights.
             overfetch: so many times k candidates are ranked.
             match_rule: None leaves hits without a match.
-            ranker: orders photo searches, which it has learned from. The hand weights order all others, and all
+            ranker: orders photo searches, which it has learned from. The hand-tuned weights order all others, and all
                 searches while the feature store does not answer.
             texts: None finds texts by their words alone.
             users: for a personal ranker; None ranks for all users alike.
