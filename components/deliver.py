@@ -22,7 +22,7 @@ def deliver(until: int, waiting_changes: dsl.Output[dsl.Metrics]):
         ]
         if late:
             raise IndexUnavailableError(
-                f"changes wait for {', '.join(late)}: they are stored, run the delivery again"
+                f"changes wait for {', '.join(late)}: they are stored; run the delivery again"
             )
         return progress
 

@@ -75,7 +75,7 @@ def possible_actions(experiment: Experiment, decision: Decision | None = None) -
         return [
             *found,
             Action("Stop the test", "immr experiment stop", stop),
-            Action("Send a report", "immr experiment report --out test.html", report, changes=False),
+            Action("Write a report", "immr experiment report --out test.html", report, changes=False),
         ]
     start = "Compares the deployed challengers with the champion."
     found = [Action("Start a test", "immr experiment start", start)]

@@ -28,7 +28,7 @@ def test_variations_keep_everything_else() -> None:
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ("model.image_size_px = 60", "^image_size_px is 60, but .* needs a multiple of 32: take 64"),
+        ("model.image_size_px = 60", "^image_size_px is 60, but .* needs a multiple of 32: use 64"),
         ("train.fine_tune.image_size_px = 60", "in train.fine_tune, image_size_px is 60"),
         ("model.image_encoder = 'resnet'", "the image encoder 'resnet' is unknown"),
         ("model.text_encoder = 'bert'", "the text encoder 'bert' is unknown"),

@@ -30,7 +30,7 @@
   };
   const take = (files) => {
     const picture = [...files].find((file) => file.type.startsWith("image/"));
-    if (!picture) return say("That is not a picture. Choose a JPEG, PNG or WebP file.");
+    if (!picture) return say("This file is not a picture. Choose a JPEG, PNG or WebP file.");
     const chosen = new DataTransfer();
     chosen.items.add(picture);
     photo.files = chosen.files;
@@ -80,7 +80,7 @@
   }, true);
 
   document.addEventListener("htmx:sendError", (event) => {
-    if (event.target.closest("#search")) say("This page's own server does not answer. Start it again, then retry.");
+    if (event.target.closest("#search")) say("The server of this page does not answer. Restart it, then try again.");
     document.body.classList.add("away");
   });
   document.addEventListener("htmx:afterRequest", (event) => {

@@ -203,10 +203,10 @@ class Variants:
         try:
             body = SearchBody.model_validate_json(answer.content)
         except ValidationError as error:
-            raise VariantDownError("answered with something other than hits: is its url right?") from error
+            raise VariantDownError("answered with something other than hits: is its URL correct?") from error
         if body.model_version != variant.model_version:
             raise VariantDownError(
-                f"answered as {body.model_version}: does its url belong to another version?"
+                f"answered as {body.model_version}: does its URL belong to another version?"
             )
         return body
 
@@ -266,7 +266,9 @@ def _forwarded_problem(answer: VariantAnswer) -> ProblemError:
     """
     is_problem = media_type(answer.headers.get("content-type", "")) == PROBLEM_JSON
     if not is_problem or answer.status not in _REQUEST_ERRORS:
-        raise VariantDownError(f"answered {answer.status}, which is not about the request: is its url right?")
+        raise VariantDownError(
+            f"answered {answer.status}, which is not about the request: is its URL correct?"
+        )
     try:
         problem = Problem.model_validate_json(answer.content)
     except ValidationError as error:

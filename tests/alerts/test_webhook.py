@@ -185,7 +185,7 @@ def test_an_alert_that_cannot_be_kept_is_logged(tmp_path: Path, caplog: pytest.L
     (tmp_path / "alerts").write_text("a file, not a folder")
     with caplog.at_level(logging.ERROR):
         Webhook("http://127.0.0.1:9", tmp_path / "alerts").send(Alert("lost", ""))
-    assert "the alert 'lost' was not kept" in caplog.text
+    assert "could not store the alert 'lost'" in caplog.text
 
 
 def test_the_settings_choose_the_receiver(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_wrong_password_is_refused(
     (tmp_path / ".dockerconfigjson").write_text(json.dumps(secret))  # as a mounted Secret calls it
     with (
         Repository(ImageName(host, "a/b", "1")) as repository,
-        pytest.raises(ConnectionError, match="answers 401 to HEAD"),
+        pytest.raises(ConnectionError, match="returned 401 for HEAD"),
     ):
         repository.digest_of("1")
 
@@ -145,7 +145,7 @@ def test_without_a_token_an_image_is_not_reported_as_missing(
     with (
         stand_in(NoIssuer, status=status, body=body) as host,
         Repository(ImageName(host, "a/b", "1")) as repository,
-        pytest.raises(ConnectionError, match=f"/token answers {status} without a token"),
+        pytest.raises(ConnectionError, match=f"/token returned {status} without a token"),
     ):
         repository.digest_of("1")
 
@@ -205,7 +205,7 @@ def test_an_upload_without_a_location_is_an_error(tmp_path: Path, monkeypatch: p
         log_in(tmp_path, host, monkeypatch)
         with (
             Repository(ImageName(host, "a/b", "1")) as repository,
-            pytest.raises(ConnectionError, match="answers 202 without the header Location"),
+            pytest.raises(ConnectionError, match="returned 202 without the header Location"),
         ):
             repository.push("1", Blob(MANIFEST, b"{}"), [Blob(LAYER, b"layer")])
 

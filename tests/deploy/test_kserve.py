@@ -64,7 +64,7 @@ def test_an_invalid_object_name_is_refused() -> None:
         )
     with pytest.raises(DeployError, match="has no version"):
         inference_service(tiny_version.version(), "immr-search", "immr", ServingShape())
-    with pytest.raises(SettingsError, match=r"known names are .*max_replicas"):
+    with pytest.raises(SettingsError, match=r"use one of .*max_replicas"):
         ServingShape.from_query({"replicas": "2"})
     assert ServingShape.from_query({"max_replicas": "2"}).max_replicas == 2
 

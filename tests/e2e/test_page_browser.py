@@ -216,7 +216,7 @@ def test_more_like_this_and_words_by_keyboard(page: Page, versions: list[str]) -
     assert asked and "text" not in asked
     page.get_by_text("The same search as an API call").click()
     expect(page.locator("#api-call code")).to_contain_text(f"--form-string item_id={asked['item_id']}")
-    page.get_by_role("button", name="Remove it").press("Enter")
+    page.get_by_role("button", name="Remove the photo").press("Enter")
     expect(page.locator("#preview")).to_be_hidden()
 
 
@@ -300,7 +300,7 @@ def test_terms_explain_themselves_on_hover_and_focus(page: Page) -> None:
 
 
 def test_links_lead_to_the_configured_places(page: Page) -> None:
-    places = page.get_by_role("navigation", name="Other places")
+    places = page.get_by_role("navigation", name="Links")
     expect(places.get_by_role("link")).to_have_text(["Grafana", "Documentation"])
 
 
@@ -349,12 +349,12 @@ def test_a_button_needs_the_key_and_runs_its_command(
         run.click()
         expect(page.locator("#outcome")).to_contain_text("That is not the page's key.")
         assert load(file).state == "running"
-        page.get_by_label("Key of this page").fill("the key of this page")
+        page.get_by_label("Page key").fill("the key of this page")
         run.press("Enter")
         expect(page.locator("#outcome")).to_contain_text("is done")
         assert load(file).state == "stopped"
         expect(page.locator("#readout")).to_contain_text("Start a test")
-        expect(page.get_by_label("Key of this page")).to_have_value("the key of this page")
+        expect(page.get_by_label("Page key")).to_have_value("the key of this page")
         page.close()
 
 

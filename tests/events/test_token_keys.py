@@ -77,7 +77,7 @@ def test_after_a_rotation_the_new_key_signs_and_the_old_one_verifies(tmp_path: P
     assert {verify(ring, signed, NOW, DAY).query_id for signed in (of_first, of_second)} == {"q-1", "q-2"}
     assert rotate(path) == 2
     assert verify(ring, of_second, NOW, DAY).query_id == "q-2"
-    with pytest.raises(TokenError, match="not signed by our key"):
+    with pytest.raises(TokenError, match="not signed with a key of this service"):
         verify(ring, of_first, NOW, DAY)
 
 

@@ -68,7 +68,7 @@ def test_any_ids_are_read_back(query_id: str, item_id: str, position: int) -> No
 def test_a_token_is_valid_while_its_key_is_known() -> None:
     old = token(key=OTHER_KEY)
     assert verify([KEY, OTHER_KEY], old, NOW, DAY).query_id == "q-1"
-    with pytest.raises(TokenError, match="not signed by our key"):
+    with pytest.raises(TokenError, match="not signed with a key of this service"):
         verify([KEY], old, NOW, DAY)
 
 
@@ -77,7 +77,7 @@ def test_a_changed_payload_is_refused() -> None:
     fields = json.loads(base64.urlsafe_b64decode(payload + "=="))
     fields[2] = "another item"
     forged = base64.urlsafe_b64encode(json.dumps(fields).encode()).rstrip(b"=").decode()
-    with pytest.raises(TokenError, match="not signed by our key"):
+    with pytest.raises(TokenError, match="not signed with a key of this service"):
         verify([KEY], f"{forged}.{signature}", NOW, DAY)
 
 

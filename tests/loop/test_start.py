@@ -166,7 +166,9 @@ def test_a_changed_catalogue_is_delivered_and_a_running_test_keeps_its_versions(
 def test_a_champion_of_another_recipe_is_left_alone(tmp_path: Path) -> None:
     files = Files(tiny_version.write_files(tmp_path / "version"))
     parts = Parts.of(Settings(home=tmp_path / "home"), registry=files)
-    with pytest.raises(DeployError, match=r"immr-1 \(recipe tiny\) is champion here.*immr items upsert"):
+    with pytest.raises(
+        DeployError, match=r"immr-1 \(recipe tiny\) is already the champion.*immr items upsert"
+    ):
         start(parts, shop(tmp_path / "shop"), SMALL)
 
 

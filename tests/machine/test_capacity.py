@@ -34,7 +34,7 @@ def test_a_step_that_does_not_fit_is_refused_with_the_figures_and_the_way_out(tm
         check("govern", need(16, 120), tmp_path)
     assert str(refused.value) == (
         "govern of 200,000 items needs about 16.0 GiB of memory, and 8.0 GiB are free; "
-        "about 120.0 GiB of disk, and 100.0 GiB are free: turn clean_labels off, or take a larger machine. "
+        "about 120.0 GiB of disk, and 100.0 GiB are free: turn clean_labels off, or use a larger machine. "
         "To try anyway, set IMMR_TOO_LARGE=warn"
     )
 

@@ -76,6 +76,6 @@ def test_a_run_fails_if_a_live_index_is_down_but_keeps_the_changes(
     away = settings.model_copy(update={"index_url": "http://127.0.0.1:9"})
     done = run(away, f"--changed={write(tmp_path / 'changed.parquet', [blue(settings)])}")
     output = " ".join((done.stdout + done.stderr).split())
-    assert done.returncode == 1 and "they are stored, run the delivery again" in output
+    assert done.returncode == 1 and "they are stored; run the delivery again" in output
     assert [each.waiting for each in catalogue.deliver(connect(settings))] == [0, 0]
     assert set(titles(settings, 1)) == {"red", "green", "blue"}

@@ -59,7 +59,7 @@ def read(token: str, keys: Sequence[bytes], model_version: str) -> Page:
     """
     payload = _payload(token, keys)
     if payload is None:
-        raise ProblemError(400, f"The page token is not ours. {_REMEDY}")
+        raise ProblemError(400, f"This page token was not issued by this service. {_REMEDY}")
     head, _, embedding = payload.partition(".")
     token_format, version, *fields = json.loads(_decode(head))
     if token_format != _FORMAT:

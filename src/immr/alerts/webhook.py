@@ -55,7 +55,7 @@ class Webhook:
                 oldest.unlink(missing_ok=True)
                 log.error("more than %d alerts wait for %s: the oldest is dropped", MAX_WAITING, self._host)
         except OSError as error:
-            log.error("the alert %r was not kept: %s", alert.title, error)
+            log.error("could not store the alert %r: %s", alert.title, error)
             return
         self._deliver_soon()
 
@@ -124,7 +124,7 @@ class Webhook:
                 log.error("%s refuses alerts: check IMMR_ALERT_URL", self._host)
             return not temporary
         except (OSError, ValueError, HTTPException) as error:
-            log.warning("an alert did not reach %s: %s", self._host, type(error).__name__)
+            log.warning("could not deliver an alert to %s: %s", self._host, type(error).__name__)
             return False
 
     def _waiting(self) -> list[Path]:

@@ -58,11 +58,7 @@ experiment_app.add_typer(plan_and_history.app)
 
 Weight = Annotated[float, typer.Option(help="Each challenger's share of users, between 0 and 1.")]
 IfRevision = Annotated[
-    str,
-    typer.Option(
-        metavar="REVISION",
-        help="Do nothing if `experiment.revision` in `immr status --json` is no longer this.",
-    ),
+    str, typer.Option(metavar="REVISION", help="Act only if `immr status --json` still shows this revision.")
 ]
 
 
@@ -70,7 +66,7 @@ IfRevision = Annotated[
 def watch(
     ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
 ) -> None:
-    """Read out the running test, and log a decision; `immr experiment decide --apply` carries one out.
+    """Read out the running test, and log the decision; `immr experiment decide --apply` carries it out.
 
     Example: immr watch --json
     """

@@ -205,7 +205,7 @@ def _parsed(record: type[Parsed], response: httpx.Response) -> Parsed:
         return record.of(response.json())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ServiceError(
-            f"{response.url} answered with something else than IMMR does: check the URL", response.status_code
+            f"{response.url} did not answer like an IMMR service: check the URL", response.status_code
         ) from error
 
 

@@ -142,13 +142,13 @@ class Repository:
         if not found:
             place = url.partition("?")[0]  # what follows may be a secret of an upload
             raise ConnectionError(
-                f"{self._base} answers {answer.status_code} to {method} {place}: {answer.text[:200]}"
+                f"{self._base} returned {answer.status_code} for {method} {place}: {answer.text[:200]}"
             )
         return answer
 
     def _header(self, answer: httpx.Response, name: str) -> str:
         if name not in answer.headers:
-            raise ConnectionError(f"{self._base} answers {answer.status_code} without the header {name}")
+            raise ConnectionError(f"{self._base} returned {answer.status_code} without the header {name}")
         return answer.headers[name]
 
 
@@ -209,7 +209,7 @@ def _token(answer: httpx.Response, realm: httpx.URL) -> str:
     except (ValueError, AttributeError):  # not JSON, or not an object
         token = None
     if not token:
-        raise ConnectionError(f"{realm} answers {answer.status_code} without a token: {answer.text[:200]}")
+        raise ConnectionError(f"{realm} returned {answer.status_code} without a token: {answer.text[:200]}")
     return str(token)
 
 

@@ -60,7 +60,9 @@ def shape_from_query(shape: Callable[..., Shape], variable: str, query: Mapping[
     changes: dict[str, Any] = {}
     for name, value in query.items():
         if name not in kinds:
-            raise SettingsError(f"{variable} has {name!r}: the known names are {', '.join(sorted(kinds))}")
+            raise SettingsError(
+                f"{variable} has the unknown name {name!r}: use one of {', '.join(sorted(kinds))}"
+            )
         try:
             changes[name] = kinds[name](value)
         except ValueError as error:

@@ -56,11 +56,13 @@ def retried(
             pause_s = _retry_after_s(error, wait_s)
             if error.status not in _TRANSIENT or time.monotonic() + pause_s > deadline:
                 raise
-            log.info("the Kubernetes API answers %d %s; retry in %.1f s", error.status, error.reason, pause_s)
+            log.info(
+                "the Kubernetes API returned %d %s; retrying in %.1f s", error.status, error.reason, pause_s
+            )
         except HTTPError as error:
             if time.monotonic() + pause_s > deadline:
                 raise OSError(f"the Kubernetes API does not answer: {error}") from error
-            log.warning("the Kubernetes API does not answer; retry in %.1f s", pause_s)
+            log.warning("the Kubernetes API does not answer; retrying in %.1f s", pause_s)
         time.sleep(pause_s)
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 

@@ -182,7 +182,9 @@ def _open(content: bytes) -> Image.Image:
     except Exception as error:  # a broken header raises all kinds of errors, not only UnidentifiedImageError
         if media_type_of(content) is not None:
             raise ImageError(f"the image is broken or truncated ({error}): export it again") from error
-        raise ImageError("this is not a picture that we read: send a JPEG, PNG, WebP, GIF or BMP") from error
+        raise ImageError(
+            "this is not a picture in a supported format: send a JPEG, PNG, WebP, GIF or BMP"
+        ) from error
 
 
 def _most_pixels(image: Image.Image, is_streamed: bool) -> int:

@@ -71,7 +71,7 @@ def verify(keys: Sequence[bytes], token: str, now: datetime, max_age: timedelta)
     matches = [hmac.compare_digest(_signature(key, payload), signature) for key in keys]
     if not any(matches):
         raise TokenError(
-            "the click token was not signed by our key: send the `click_token` of a hit unchanged"
+            "the click token was not signed with a key of this service: send the `click_token` of a hit unchanged"
         )
     content = _decode(payload)
     _check_age(content, _aware(now), max_age)

@@ -123,8 +123,8 @@ def _restart(parts: Parts, shop: Shop, recipe: Recipe, champion: ModelVersion) -
     card = Card.read(parts.registry.fetch(champion, parts.settings.cache_dir))
     if (card.recipe, card.model) != (recipe.name, recipe.model):
         raise DeployError(
-            f"{champion.id} (recipe {card.recipe}) is champion here: change the catalogue with "
-            "`immr items upsert`, or start in another IMMR_HOME"
+            f"{champion.id} (recipe {card.recipe}) is already the champion in this IMMR_HOME: change the "
+            "catalogue with `immr items upsert`, or start in another IMMR_HOME"
         )
     training_set = _catalogue(parts, shop, recipe)
     changes = changes_between(

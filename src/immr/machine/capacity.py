@@ -63,7 +63,7 @@ def check(step: str, need: Need, folder: Path, too_large: TooLarge = "refuse") -
         _log.warning("%s", found)
         return
     raise CapacityError(
-        f"{found}: {need.way_out}, or take a larger machine. To try anyway, set IMMR_TOO_LARGE=warn"
+        f"{found}: {need.way_out}, or use a larger machine. To try anyway, set IMMR_TOO_LARGE=warn"
     )
 
 

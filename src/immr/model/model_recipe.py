@@ -59,5 +59,5 @@ class ModelRecipe:
         """
         if self.fusion != "image" or not self.shared_projection:
             raise RecipeError(
-                f'the fusion {self.fusion!r} has to be trained: take "image" with a shared projection'
+                f'the fusion {self.fusion!r} has to be trained: use "image" with a shared projection'
             )

@@ -66,7 +66,8 @@ def own_code(bento: Path, unpacked: Path) -> Path | None:
         return target
     except (OSError, zipfile.BadZipFile) as error:
         raise PackagingError(
-            f"{wheels[-1]} cannot be unpacked to {unpacked} ({error}): make room there, or package the version again"
+            f"{wheels[-1]} cannot be unpacked to {unpacked} ({error}): free some space there, or "
+            "package the version again"
         ) from error
 
 

@@ -64,7 +64,7 @@ def test_a_prefix_is_put_before_a_picture_with_a_bar_and_before_each_further_one
 def test_a_list_of_other_things_than_texts_is_refused_with_the_remedy(wrong: str) -> None:
     batch = pa.RecordBatch.from_pydict({"x": [f"[{wrong}]"]})
     with pytest.raises(
-        ContractError, match=f"a list has {re.escape(wrong)} in place of a text: take it out with sql"
+        ContractError, match=f"a list has {re.escape(wrong)} instead of text: extract the text with sql"
     ):
         ColumnRule(column="x", separator=",").values(batch, "images", "items.csv")
 

@@ -83,7 +83,7 @@ def test_a_mapped_column_must_exist(tmp_path: Path, reason: str) -> None:
         ),
         (
             "[items.columns]\nprice = { column = 'a', decimal = ',', prefix = '1' }",
-            "prefix is put before texts and pictures",
+            "prefix applies to texts and pictures only",
         ),
     ],
 )

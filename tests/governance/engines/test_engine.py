@@ -10,7 +10,7 @@ from immr.governance.engines.engine import connect
         ("flink://cluster", "no governance engine understands 'flink://cluster'"),
         ("duckdb:///a/file", "set IMMR_ENGINE_URL to duckdb://"),
         ("duckdb://?speed=9", "unknown options speed"),
-        ("duckdb://?threads=many", "does not take the options"),
+        ("duckdb://?threads=many", "rejects the options"),
         ("duckdb://?temp_directory=/no/such/folder", "name a folder that can"),
         ("spark://cluster:7077", r"add one, as in spark://cluster:7077\?scratch="),
         ("local[2]?cores=3", "unknown options cores"),

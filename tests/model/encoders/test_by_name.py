@@ -10,5 +10,5 @@ def test_unknown_names_and_sizes_are_refused_with_the_choices():
         image_encoder_spec("resnet")
     with pytest.raises(RecipeError, match="choose one of: minilm"):
         text_encoder_spec("bert")
-    with pytest.raises(RecipeError, match="multiple of 32: take 96"):
+    with pytest.raises(RecipeError, match="multiple of 32: use 96"):
         preprocessing_of(ModelRecipe(image_size_px=100))

@@ -107,7 +107,7 @@ def test_stages_hold_every_parameter_once_and_train(kind: str, tmp_path: Path) -
 
 def test_an_image_size_must_be_a_multiple_of_the_patch_size(tmp_path: Path) -> None:
     name = image_model("dinov2", tmp_path / "one")
-    with pytest.raises(RecipeError, match=f"multiple of {PATCH}: take 32"):
+    with pytest.raises(RecipeError, match=f"multiple of {PATCH}: use 32"):
         preprocessing_of(ModelRecipe(image_encoder=name, image_size_px=33))
 
 

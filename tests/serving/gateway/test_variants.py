@@ -334,7 +334,11 @@ def test_a_page_continues_with_the_version_that_answered_first(
         assert [hit["position"] for hit in following.json()["hits"]] == [3, 4]
         assert recorded_search(own, following.json()["query_id"])["fallback"] is True
         forged = first["next_page"][:-4] + "AAAA"
-        assert_problem(client.post("/v1/search", json={"page": forged, "user_id": ann}), 400, "not ours")
+        assert_problem(
+            client.post("/v1/search", json={"page": forged, "user_id": ann}),
+            400,
+            "not issued by this service",
+        )
         save(alone(challenger_url, "immr-2"), own.experiment_file)
         gone = client.post("/v1/search", json={"page": first["next_page"], "user_id": ann})
         assert_problem(gone, 400, "start a new search")

@@ -228,7 +228,7 @@ def test_a_wrong_form_is_a_problem(url: str, body: bytes, status: int, words: st
     [
         (b"", 415, "Send multipart/form-data with a file field"),
         (b"\xff\xfe", 415, "Send multipart/form-data with a file field"),
-        (b"image/jpeg", 422, "this is not a picture that we read"),
+        (b"image/jpeg", 422, "this is not a picture in a supported format"),
         (b"application/x-www-form-urlencoded", 415, "Send multipart/form-data with a file field"),
         (b"multipart/form-data", 400, "names no boundary"),
         (b"multipart/form-data; boundary=\xff", 400, "names no boundary"),
@@ -424,8 +424,8 @@ def test_invalid_forged_expired_and_replayed_events(client: httpx.Client, servic
     query = ("q", "champion", "immr-1")
     for token, words in (
         ("x", "not a click token"),
-        (hit[:-4] + "AAAA", "not signed by our key"),
-        (tokens.Signer(b"x" * 32, *query, now).sign("red", 1), "not signed by our key"),
+        (hit[:-4] + "AAAA", "not signed with a key of this service"),
+        (tokens.Signer(b"x" * 32, *query, now).sign("red", 1), "not signed with a key of this service"),
         (tokens.Signer(key, *query, now - timedelta(days=2)).sign("red", 1), "search again for a new one"),
     ):
         problem = assert_problem(client.post("/v1/events", json={"events": [click(token)]}), 422, words)

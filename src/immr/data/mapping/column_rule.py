@@ -57,7 +57,7 @@ class ColumnRule:
         if len(readings) > 1:
             raise ValueError(f"{' and '.join(readings)} contradict each other")
         if self.prefix and (readings not in ([], ["separator"]) or self.times != 1.0 or self.plus):
-            raise ValueError("prefix is put before texts and pictures: take it out, or write the rule as sql")
+            raise ValueError("prefix applies to texts and pictures only: remove it, or write the rule as sql")
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def read_picture_lists(columns: Sequence[pa.Array], separator: str = "", prefix:
         prefix: put before each picture.
 
     Raises:
-        ValueError: a list has something else than texts.
+        ValueError: A list contains something other than text.
     """
     rows = zip(*(column.to_pylist() for column in columns), strict=True)
     return pa.array(
@@ -84,7 +84,7 @@ def _pictures(value: Any, separator: str) -> list[str]:
     texts = [text for text in listed if text is not None]
     if wrong := [text for text in texts if not isinstance(text, str)]:
         raise ValueError(
-            f"a list has {json.dumps(wrong[0], default=str)[:100]} in place of a text: take it out with sql"
+            f"a list has {json.dumps(wrong[0], default=str)[:100]} instead of text: extract the text with sql"
         )
     return [text.strip() for text in texts if text.strip()]
 

@@ -29,7 +29,7 @@ class DuckDBEngine:
         if unknown := sorted(set(options) - _OPTIONS):
             raise SettingsError(
                 f"the engine URL {engine_url!r} has unknown options {', '.join(unknown)}: "
-                f"take some of {', '.join(sorted(_OPTIONS))}"
+                f"use some of {', '.join(sorted(_OPTIONS))}"
             )
         import ibis
 
@@ -50,7 +50,7 @@ class DuckDBEngine:
         except Exception as error:  # DuckDB has its own tree of errors for bad option values
             self._spill.cleanup()
             raise SettingsError(
-                f"DuckDB does not take the options in {engine_url!r} ({error}): correct them"
+                f"DuckDB rejects the options in {engine_url!r} ({error}): correct them"
             ) from error
 
     @property

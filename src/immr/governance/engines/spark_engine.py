@@ -46,7 +46,7 @@ class SparkEngine:
         if unknown:
             raise SettingsError(
                 f"the engine URL {engine_url!r} has unknown options {', '.join(unknown)}: "
-                "take scratch and settings of Spark (spark.…)"
+                "use scratch and settings of Spark (spark.…)"
             )
         self._scratch = Path(options["scratch"]) if "scratch" in options else None
         if self._scratch is None and not master.startswith("local["):

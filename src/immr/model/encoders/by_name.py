@@ -73,7 +73,7 @@ def preprocessing_of(recipe: ModelRecipe) -> Preprocessing:
     if recipe.image_size_px <= 0 or recipe.image_size_px % spec.stride:
         raise RecipeError(
             f"image_size_px is {recipe.image_size_px}, but {spec.name} needs a multiple of {spec.stride}: "
-            f"take {max(1, round(recipe.image_size_px / spec.stride)) * spec.stride}"
+            f"use {max(1, round(recipe.image_size_px / spec.stride)) * spec.stride}"
         )
     return replace(spec.preprocessing(recipe.image_size_px), framing=recipe.framing)
 

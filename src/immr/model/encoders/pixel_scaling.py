@@ -37,7 +37,7 @@ def checked_statistics(mean: object, std: object, source: str) -> tuple[list[flo
     """
     if not (isinstance(mean, list | tuple) and isinstance(std, list | tuple) and len(mean) == len(std) == 3):
         raise RecipeError(
-            f"{source} does not state how pixels are scaled: it needs a mean and a deviation for each of the "
-            "three channels, as published with the model"
+            f"{source} does not state how pixels are scaled: it needs a mean and a standard deviation for each of "
+            "the three channels, as published with the model"
         )
     return [float(value) for value in mean], [float(value) for value in std]

@@ -148,9 +148,8 @@ class ImageFeatures:
         """L, after checking that no picture is missing."""
         if lost := sorted(set(hashes) - self.known(hashes, views)):
             raise ImageError(
-                f"pictures without features, because they are missing, broken or have changed "
-                f"since `immr govern` read them: {len(lost):,}, the first with SHA-256 {lost[0]}; run it again, with "
-                "check_images"
+                f"{counted(len(lost), 'picture')} missing, broken or changed since `immr govern` read them, such "
+                f"as the one with SHA-256 {lost[0]}: run `immr govern` again, with check_images on"
             )
         return len(self._store(views[0]).get(hashes[:1])[hashes[0]]) if hashes else 1
 

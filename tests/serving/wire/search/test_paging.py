@@ -46,7 +46,7 @@ def with_another_end(token: str) -> str:
     ids=["end", "start", "empty", "surrogate"],
 )
 def test_a_changed_token_is_not_ours(token: str) -> None:
-    with pytest.raises(ProblemError, match="The page token is not ours"):
+    with pytest.raises(ProblemError, match="This page token was not issued by this service"):
         read(token, [NEW], "immr-1")
     assert version_of(token, [NEW]) is None
 
