@@ -2,7 +2,7 @@
 # Prints the objects of an overlay with images of your registry, for `kubectl apply -f -`:
 #   sh k8s/render.sh OVERLAY REGISTRY [TAG] [NAMESPACE]
 #   sh k8s/render.sh production registry.example/immr
-# With a namespace it is a shop of its own: nothing in it refers to another namespace.
+# With NAMESPACE, the objects are a separate shop: they do not refer to any other namespace.
 set -eu
 [ $# -ge 2 ] || { sed -n '2,5s/^# //p' "$0" >&2; exit 2; }
 here=$(dirname "$0")

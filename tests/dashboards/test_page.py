@@ -73,7 +73,7 @@ def test_the_whole_page(page: TestClient) -> None:
         "by ann",
         "immr-9 waits for this test to end, and starts then with 20 % of the users.",
         "No bots among the users.",
-        "How the variants serve",
+        "Health of the variants, which the guardrails check",
         "rank 10",
         "the items' categories are not known here",
         "immr-2 challenger",
