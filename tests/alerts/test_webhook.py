@@ -181,6 +181,31 @@ def test_a_folder_that_cannot_be_read_for_a_while_ends_no_delivery(
     assert "cannot be delivered now: read-only" in caplog.text
 
 
+def test_alerts_are_sent_after_more_failures_than_a_float_can_double(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a try per minute that is an outage of 17 hours, less than alerts are kept."""
+    hook = Webhook(receiver.url, tmp_path / "alerts", first_pause_s=0.0)
+    tries = iter(range(1100))
+    deliver = hook._deliver
+    monkeypatch.setattr(hook, "_deliver", lambda: next(tries, None) is None and deliver())
+    hook.send(Alert("late", ""))
+    until(lambda: receiver.texts == ["*late*"])
+    hook.close()
+
+
+def test_a_file_of_someone_else_in_the_folder_holds_up_no_alert(
+    opened: Webhook, receiver: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "alerts").mkdir()
+    foreign = tmp_path / "alerts" / "0-notes.json"  # sorts before every alert
+    foreign.write_text("{}")
+    receiver.statuses = [503, 200]
+    opened.send(Alert("a", ""))
+    until(lambda: receiver.texts == ["*a*"])
+    assert foreign.read_text() == "{}"
+
+
 def test_an_alert_that_cannot_be_kept_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "alerts").write_text("a file, not a folder")
     with caplog.at_level(logging.ERROR):

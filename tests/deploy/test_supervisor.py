@@ -126,3 +126,15 @@ def test_a_version_that_ran_long_enough_is_restarted_after_the_first_pause(
     with caplog.at_level(logging.WARNING):
         until(lambda: exits() >= 3)
     assert caplog.text.count("started again in 0.001 s") == caplog.text.count("exited")
+
+
+def test_a_version_that_has_exited_for_days_is_still_restarted(
+    supervisor: BentoSupervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = deployment(bento="immr-search:broken")
+    supervisor.sync({"champion": broken})
+    supervisor.process(broken).popen.wait(60)
+    next(iter(supervisor._kept.values())).failures = 2000
+    with caplog.at_level(logging.WARNING):
+        supervisor.sync({"champion": broken})
+    assert "it is started again in 60 s" in caplog.text

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from immr.alerts.alert import Alert
+from immr.machine.backoff import pause_s
 from immr.storage.atomic import write_atomically
 
 log = logging.getLogger(__name__)
@@ -85,9 +86,10 @@ class Webhook:
             failures = 0 if self._try_to_deliver() else failures + 1
             if self._closing.is_set():
                 return
-            pause_s = min(self._first_pause_s * 2 ** (failures - 1), MAX_PAUSE_S) if failures else None
-            # while the receiver is down, a new alert does not bring the next try forward
-            (self._closing if failures else self._wake).wait(pause_s)
+            if failures:  # a new alert does not bring the next try forward
+                self._closing.wait(pause_s(failures, self._first_pause_s, MAX_PAUSE_S))
+            else:
+                self._wake.wait()
 
     def _try_to_deliver(self) -> bool:
         """Whether nothing is left."""
@@ -128,7 +130,7 @@ class Webhook:
             return False
 
     def _waiting(self) -> list[Path]:
-        return sorted(self._folder.glob("*.json"))
+        return sorted(file for file in self._folder.glob("*.json") if file.name[:20].isdecimal())
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:

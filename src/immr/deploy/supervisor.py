@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from immr.deploy.bento_process import HOST, BentoProcess, earlier_log
 from immr.deploy.deployer import Deployment
 from immr.errors import DeployError
+from immr.machine.backoff import pause_s
 
 log = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
@@ -105,13 +106,14 @@ class BentoSupervisor:
         if not kept.restart_at:
             if now - kept.started_at > _SETTLED_S:
                 kept.failures = 0
-            pause_s = min(_FIRST_PAUSE_S * 2**kept.failures, _MAX_PAUSE_S)
-            kept.failures, kept.restart_at = kept.failures + 1, now + pause_s
+            kept.failures += 1
+            wait_s = pause_s(kept.failures, _FIRST_PAUSE_S, _MAX_PAUSE_S)
+            kept.restart_at = now + wait_s
             log.warning(
                 "%s exited with code %s: it is started again in %g s, and its output is then in %s",
                 kept.process.deployment.version_id,
                 code,
-                pause_s,
+                wait_s,
                 earlier_log(kept.process.log_file),
             )
         elif now >= kept.restart_at:
