@@ -18,6 +18,7 @@ from immr.storage.watched_file import WatchedFile
 from immr.wiring import Parts
 from serving.gateway.breaker import Attempt
 from serving.gateway.interleaved import interleave
+from serving.gateway.kept_photos import KeptPhotos
 from serving.gateway.shadow import Shadow
 from serving.gateway.variants import INCONCLUSIVE, VariantAnswer, VariantDownError, Variants
 from serving.process import tracing
@@ -31,7 +32,6 @@ from serving.wire.schemas import SearchBody
 from serving.wire.search import paging
 from serving.wire.user import user_headers
 
-log = logging.getLogger(__name__)
 searches = logging.getLogger(SEARCHES)
 
 TIMEOUT_S = 3.0
@@ -62,7 +62,7 @@ class Gateway:
         self._shadow: Shadow | None = None
         photos = PhotoStore(parts.settings.photos_dir, timedelta(days=parts.settings.keep_photos_days))
         photos.forget_expired()  # even if new photos are no longer kept
-        self._photos = photos if parts.settings.keep_photos else None
+        self._photos = KeptPhotos(photos, self.metrics) if parts.settings.keep_photos else None
         self._experiment_file = parts.settings.experiment_file
         self._watcher: WatchedFile[Experiment] | None = None
         self._watcher_lock = threading.Lock()
@@ -78,10 +78,12 @@ class Gateway:
         freeze_loaded_objects()
 
     async def stop(self) -> None:
-        """Closes the connections and delivers the waiting events."""
+        """Closes the connections, keeps the waiting photos and delivers the waiting events."""
         if self._shadow is not None:
             await self._shadow.stop()
         await self._variants.stop()
+        if self._photos is not None:
+            await self._photos.close()
         await self.recorder.close()
 
     def experiment(self) -> Experiment:
@@ -149,7 +151,7 @@ class Gateway:
             body, fallback = await self._first_answer(experiment, assigned, form, label)
         body.took_ms = 1000 * (time.perf_counter() - start)
         if not preview:
-            await self._record(experiment, body, form, user_id, fallback, versions, context)
+            self._record(experiment, body, form, user_id, fallback, versions, context)
         for part in body.degraded:
             self.metrics.degraded.labels(part).inc()
         self.metrics.observe({"total": 1000 * (time.perf_counter() - start)})
@@ -261,7 +263,7 @@ class Gateway:
             refusals.append(error)
             return None
 
-    async def _record(
+    def _record(
         self,
         experiment: Experiment,
         body: SearchBody,
@@ -282,14 +284,7 @@ class Gateway:
             if self._shadow is not None:
                 self._shadow.copy(challenger, form, body.query_id, [hit.item_id for hit in body.hits])
         if self._photos is not None and form.is_photo_alone and form.photos[0]:
-            await asyncio.to_thread(self._keep, self._photos, body.query_id, bytes(form.photos[0]))
-
-    def _keep(self, photos: PhotoStore, query_id: str, photo: bytes) -> None:
-        try:
-            photos.keep(query_id, photo)
-        except OSError as error:
-            log.error("a photo was not kept: %s", error)
-            self.metrics.errors.labels("photos").inc()
+            self._photos.keep(body.query_id, bytes(form.photos[0]))
 
 
 def _in_order(experiment: Experiment, first: str, begun_by: str | None = None) -> list[Variant]:
