@@ -154,6 +154,7 @@ class ServedVersion:
             collection = self._parts.index.open(self.file.id, self.file.dim, self.file.preprocessing_hash)
             undo.callback(collection.close)  # an embedded index left open would lock out the next attempt
             documents = collection.count()
+            self._opened_at_s = time.monotonic()  # before `_searcher`: readiness counts the time since
             with self._opening:
                 if self._stop.is_set():
                     return
@@ -170,7 +171,6 @@ class ServedVersion:
                 )
             undo.pop_all()
         self._reason = ""
-        self._opened_at_s = time.monotonic()
         self._opened.set()
         log.info("%s answers searches over %d documents", self.file.id, documents)
         freeze_loaded_objects()

@@ -50,6 +50,28 @@ def test_an_error_after_opening_closes_the_collection_before_the_next_try(
         until(lambda: again.searcher, context=lambda: again.not_ready_because)
 
 
+def test_a_version_that_has_just_opened_waits_for_its_features(
+    free_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first moment with a searcher on: a single answer of readiness would bring shoppers."""
+    monkeypatch.setattr(version, "FEATURES_AFTER_S", 600.0)
+    reasons: list[str] = []
+
+    class Watched(ServedVersion):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "_searcher" and value is not None:
+                reasons.append(self.not_ready_because)
+
+    served = Watched(free_home / "immr-1", connect(Settings(home=free_home)))
+    served.start()
+    try:
+        until(lambda: reasons, context=lambda: served.not_ready_because)
+    finally:
+        served.close()
+    assert "is loading its features" in reasons[0]
+
+
 def test_a_version_that_is_closed_while_it_opens_releases_its_collection(
     free_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
