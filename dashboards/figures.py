@@ -57,12 +57,11 @@ def ctr_buckets(
     hours = _of_shoppers(ctr_over_time(_HOUR_S, None))
     if not hours:
         return BUCKETS_S[0], []
-    first, last = hours[0].start, hours[-1].start
-    if last - first <= timedelta(hours=2):
-        hours = _of_shoppers(ctr_over_time(BUCKETS_S[0], first))
-        first, last = hours[0].start, hours[-1].start
-    size_s = bucket_size((last - first).total_seconds())
-    return size_s, merge_sparse(merge(hours, size_s))
+    found, shortest_s = hours, _HOUR_S
+    if hours[-1].start - hours[0].start <= timedelta(hours=2):
+        found, shortest_s = _of_shoppers(ctr_over_time(BUCKETS_S[0], hours[0].start)), BUCKETS_S[0]
+    size_s = max(shortest_s, bucket_size((found[-1].start - found[0].start).total_seconds()))
+    return size_s, merge_sparse(merge(found, size_s))
 
 
 def bucket_size(span_s: float) -> int:

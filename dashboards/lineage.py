@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from dashboards.cached import CachedValue
-from immr.data.training_set import TrainingSet
 from immr.drift.findings import DriftReport
 from immr.loop.experiment.aa import COPY_OF
+from immr.loop.govern import find_training_set
 from immr.registry.versions import PIPELINE_RUN
 from immr.types import ModelVersion, Role
 
@@ -83,12 +83,11 @@ class Lineage:
         known, categories = self._known
         if champion.manifest_hash == known:
             return categories
-        for manifest in self._training_sets.glob("[!.]*/manifest.json"):  # others are being written
-            training_set = TrainingSet(manifest.parent)
-            if training_set.hash == champion.manifest_hash:
-                self._known = training_set.hash, training_set.categories
-                return training_set.categories
-        return {}
+        training_set = find_training_set(self._training_sets, champion.manifest_hash)
+        if training_set is None:
+            return {}
+        self._known = training_set.hash, training_set.categories
+        return training_set.categories
 
     def _versions(self) -> Sequence[LineageRow]:
         """Newest first."""

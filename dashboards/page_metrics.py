@@ -13,7 +13,6 @@ from prometheus_client.registry import Collector
 
 from dashboards.lineage import Lineage
 from dashboards.live import Live
-from immr.errors import ImmrError
 from immr.readout.readout import Readout
 from immr.readout.sample_ratio import ALPHA
 
@@ -44,8 +43,10 @@ class PageMetrics(Collector):
         for part in parts:
             try:
                 yield from part()
-            except ImmrError as error:
-                log.warning("metrics are missing: %s", error)
+            except (
+                Exception
+            ) as error:  # any error: it would end the scrape, and with it every alert on the page
+                log.warning("metrics are missing: %s: %s", type(error).__name__, error)
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing: the metrics vary from scrape to scrape."""

@@ -81,6 +81,14 @@ def test_a_short_log_is_read_again_in_finer_buckets() -> None:
     assert [one.impressions for one in buckets] == [50, 50]
 
 
+def test_sums_by_hour_are_not_called_finer_than_they_are() -> None:
+    """Thirty buckets of seven hours would be of 15 minutes, but each has an hour of clicks."""
+    hours = [bucket(3600 * hour, "a", 100, 9) for hour in range(8)]
+    size_s, buckets = ctr_buckets(lambda bucket_s, since: hours if bucket_s == 3600 else [])
+    assert size_s == 3600
+    assert [one.start for one in buckets] == [one.start for one in hours]
+
+
 def test_running_versions_come_first() -> None:
     lines = ctr_lines(
         5, merge([bucket(0, "immr-1", 10, 1), bucket(0, "immr-9", 10, 2)], 5), {"immr-9": "champion"}

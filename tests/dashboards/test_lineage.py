@@ -40,7 +40,7 @@ def test_the_categories_of_a_training_set_are_read_once(
     lineage = Lineage(registry, lambda: None, tmp_path / "drift.json", training_set.folder.parent, keep_s=0)
     assert lineage.categories() == training_set.categories
     opened: list[Any] = []
-    monkeypatch.setattr("dashboards.lineage.TrainingSet", opened.append)
+    monkeypatch.setattr("dashboards.lineage.find_training_set", lambda *wanted: opened.append(wanted))
     assert lineage.categories.renewed() == training_set.categories
     assert not opened
 
@@ -54,8 +54,11 @@ def test_without_the_champions_training_set_there_are_no_categories(
     assert lineage.categories() == {}
 
 
-def test_a_training_set_that_is_being_written_is_not_read(training_set: TrainingSet, tmp_path: Path) -> None:
-    unfinished = tmp_path / "sets" / ".next.x1"
+@pytest.mark.parametrize("name", [".next.x1", "broken"])
+def test_a_training_set_that_is_being_written_or_broken_is_skipped(
+    training_set: TrainingSet, tmp_path: Path, name: str
+) -> None:
+    unfinished = tmp_path / "sets" / name
     unfinished.mkdir(parents=True)
     (unfinished / "manifest.json").write_text('{"hash": ')
     (tmp_path / "sets" / "kept").symlink_to(training_set.folder)

@@ -132,7 +132,7 @@ def training_set_of(parts: Parts, version: ModelVersion) -> TrainingSet:
     Raises:
         ContractError: The training set is not in this home; the message says what to do.
     """
-    if kept := _find(parts, version.manifest_hash):
+    if kept := find_training_set(_training_sets(parts), version.manifest_hash):
         return kept
     raise ContractError(
         f"the training set of {version.id} (manifest {version.manifest_hash[:16]}) is not in "
@@ -144,7 +144,7 @@ def below_home(parts: Parts, training_set: TrainingSet) -> TrainingSet:
     """The same training set below IMMR_HOME, which is all that training pods share; copied if needed."""
     if training_set.folder.absolute().is_relative_to(parts.settings.home):
         return training_set
-    if kept := _find(parts, training_set.hash):
+    if kept := find_training_set(_training_sets(parts), training_set.hash):
         return kept
     copy = _training_sets(parts) / f"copy-{training_set.hash[:16]}"
     with replace_folder_atomically(copy) as aside:
@@ -152,12 +152,9 @@ def below_home(parts: Parts, training_set: TrainingSet) -> TrainingSet:
     return TrainingSet(copy)
 
 
-def _training_sets(parts: Parts) -> Path:
-    return parts.settings.work_dir / "training-sets"
-
-
-def _find(parts: Parts, manifest_hash: str) -> TrainingSet | None:
-    for folder in sorted(_training_sets(parts).glob("[!.]*")):
+def find_training_set(training_sets: Path, manifest_hash: str) -> TrainingSet | None:
+    """The training set with this hash among those kept in a folder; those that cannot be read are logged."""
+    for folder in sorted(training_sets.glob("[!.]*")):  # a dot: it is being written
         try:
             kept = TrainingSet(folder)
             if kept.hash == manifest_hash:
@@ -165,3 +162,7 @@ def _find(parts: Parts, manifest_hash: str) -> TrainingSet | None:
         except (ContractError, OSError, ValueError, KeyError, TypeError) as error:
             log.warning("ignoring %s, which holds no readable training set (%s)", folder, error)
     return None
+
+
+def _training_sets(parts: Parts) -> Path:
+    return parts.settings.work_dir / "training-sets"
