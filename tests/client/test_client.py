@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from immr.client import Client
+from immr.client.answers import Hit
 from immr.errors import ServiceError
 from immr.experiment.definition import save
 from immr.settings import Settings
@@ -107,6 +108,27 @@ def test_a_refusal_has_the_reason_of_the_service(client: Client) -> None:
         client.search(RED, k=0)
     with pytest.raises(ServiceError, match=r"5\.\.1 is reversed"):
         client.search(RED, filters="price:5..1")
+
+
+@pytest.mark.parametrize(
+    ("url", "image_url", "asked"),
+    [
+        ("https://shop.example/visual/", "/v1/items/a/image", "https://shop.example/visual/v1/items/a/image"),
+        ("https://shop.example", "/v1/items/a%2Fb/image", "https://shop.example/v1/items/a%2Fb/image"),
+        ("https://shop.example/visual", "https://cdn.example/a.jpg", "https://cdn.example/a.jpg"),
+    ],
+)
+def test_a_picture_is_below_the_services_own_path(url: str, image_url: str, asked: str) -> None:
+    """As searches are: behind a proxy, the rest of the host belongs to others."""
+    urls: list[str] = []
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        urls.append(str(request.url))
+        return httpx.Response(200, content=b"picture")
+
+    with Client(url, transport=httpx.MockTransport(answered)) as client:
+        assert client.picture(Hit("a", 1, 0.5, {}, "A", "", image_url, None, "token", {})) == b"picture"
+    assert urls == [asked]
 
 
 @pytest.mark.parametrize(

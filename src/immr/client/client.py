@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
-from urllib.parse import urljoin
 
 import httpx
 
@@ -164,7 +163,9 @@ class Client:
             ServiceError: The item has no picture, or the service did not answer.
         """
         with self._answers():
-            response = self._http.get(urljoin(f"{self._url}/", hit.image_url), follow_redirects=True)
+            # not joined as links are: a path would replace that of the service's own URL
+            url = hit.image_url if "://" in hit.image_url else f"{self._url}/{hit.image_url.lstrip('/')}"
+            response = self._http.get(url, follow_redirects=True)
         if response.is_error:
             raise _refusal(response)
         return response.content
