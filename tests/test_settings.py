@@ -70,6 +70,16 @@ def test_what_is_not_given_comes_from_variables(monkeypatch: pytest.MonkeyPatch,
         Settings(challengers=1, nope=1)
 
 
+def test_an_empty_path_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It would be the working folder: no key could be read from it, and it is no mirror."""
+    without = Settings(home=tmp_path)
+    paths = {name for name, value in Settings.model_fields.items() if value.annotation == Path | None}
+    assert "token_key_file" in paths
+    for name in paths:
+        monkeypatch.setenv(f"IMMR_{name.upper()}", "")
+    assert Settings(home=tmp_path) == without
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().home = Path("elsewhere")  # type: ignore[misc]

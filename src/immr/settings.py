@@ -62,9 +62,17 @@ class Settings(BaseSettings):
     page_key_file: Path | None = None  # holds the key that runs commands from the page; None: nobody can
     pipelines_link: str = ""  # URL of Kubeflow Pipelines in a browser, for the versions' descriptions
 
-    @field_validator("features_password_file", "page_key_file", mode="before")
+    @field_validator(
+        "data_mirror",
+        "index_key_file",
+        "features_password_file",
+        "token_key_file",
+        "page_key_file",
+        mode="before",
+    )
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
+        """As in a shell, where an empty variable is as good as none; as a path, it would be the working folder."""
         return value or None
 
     @model_validator(mode="wrap")
