@@ -48,3 +48,10 @@ def test_a_time_without_a_zone_is_in_utc_in_any_zone_of_the_machine() -> None:
         [sys.executable, "-c", read], env=in_los_angeles, capture_output=True, text=True, check=True
     )
     assert int(ran.stdout) == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+
+def test_the_sources_open_no_database_that_spills_into_the_working_folder() -> None:
+    """Without a temporary folder, DuckDB writes to `.tmp` where the process runs, which a pod may not."""
+    sources = Path(__file__).parents[2] / "src"
+    bare = [str(path) for path in sources.rglob("*.py") if "duckdb.connect()" in path.read_text()]
+    assert not bare

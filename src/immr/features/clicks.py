@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from immr.data.attributes import CLASS
+from immr.storage.database import database
 from immr.types import Item
 
 USER_WINDOW = timedelta(days=30)
@@ -79,11 +80,8 @@ def user_clicks(items: Sequence[Item], clicks: pa.Table, now: datetime, most: in
     Returns:
         A table of `USERS_SCHEMA`.
     """
-    import duckdb
-
     values = {"since": now - USER_WINDOW, "until": now, "clicks": USER_CLICKS, "most": most}
-    with duckdb.connect() as base:
-        base.execute("SET TimeZone = 'UTC'")
+    with database() as base:
         base.register("items", _catalogue(items))
         base.register("clicks", clicks.cast(CLICKS_BY_USER))
         found: pa.Table = base.sql(_SQL, params=values).to_arrow_table()

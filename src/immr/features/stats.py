@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from immr.errors import ContractError
+from immr.storage.database import database
 from immr.types import Item
 
 PRIOR_IMPRESSIONS = 20.0
@@ -144,9 +145,7 @@ def appended(older: pa.Table, rows: pa.Table, most: int = MOST_OFFLINE) -> pa.Ta
 
 
 def _query(tables: dict[str, pa.Table], sql: str, values: dict[str, object]) -> pa.Table:
-    import duckdb
-
-    with duckdb.connect() as connection:
+    with database() as connection:
         for name, table in tables.items():
             connection.register(name, table)
         found: pa.Table = connection.sql(sql, params=values).to_arrow_table()

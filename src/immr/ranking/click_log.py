@@ -15,6 +15,7 @@ import pyarrow as pa
 from immr.errors import RankingError
 from immr.features.stats import item_stats
 from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
+from immr.storage.database import database
 from immr.types import Item, ItemFeatures
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def read(impressions: Path, queries: Path, items: Sequence[Item], max_queries: i
     Raises:
         RankingError: no query of a shopper was shown an item of the catalogue.
     """
-    import duckdb
-
-    with duckdb.connect() as base:
+    with database() as base:
         base.register(
             "items", pa.table({"item_id": [item.item_id for item in items], "row": range(1, len(items) + 1)})
         )
