@@ -13,4 +13,4 @@ def pause_s(failures: int, first_s: float, longest_s: float) -> float:
         first_s: The wait after the first failure.
         longest_s: No wait is longer.
     """
-    return min(first_s * 2 ** min(failures - 1, _MAX_DOUBLINGS), longest_s)
+    return min(first_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS), longest_s)
