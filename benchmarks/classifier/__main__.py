@@ -11,8 +11,8 @@ Every case runs in its own gloo processes with one thread each. A step is forwar
 embeddings) and optimizer. Reported are the median on rank 0 and the fastest step, which is less noisy when other
 work shares the cores. Memory is a rank's peak resident size including Python and torch ("empty" is these alone).
 The lazy rows' pass over all rows, once in 4,096 steps, is measured separately and added with its share. The
-formula is that of docs/scale.md. The cost of bfloat16 rows in accuracy is measured on noisy points around random
-centres, at the end.
+formula is that of docs/distributed-training.md. The cost of bfloat16 rows in accuracy is measured on noisy points
+around random centres, at the end.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def show(cost: Cost, alone_mib: float) -> None:
 
 
 def formula_mib(case: Case) -> float:
-    """What docs/scale.md says that a rank holds beside Python and torch."""
+    """What docs/distributed-training.md says that a rank holds beside Python and torch."""
     rows, examples = case.classes / case.procs, case.batch * case.procs
     sampled = case.rate * rows
     if case.kind == "dense-sgd":  # rows, momentum, gradient, normalized rows; three copies of the logits

@@ -70,7 +70,7 @@ def run_largest(report: Report, device: str, tiny: bool) -> None:
 
 
 def cases(tiny: bool) -> list[Case]:
-    """The rows of the table in docs/scale.md, the most important ones first."""
+    """The rows of the table in docs/measurements/classifier.md, the most important ones first."""
     million, batch, sampled = (2000, 16, 100) if tiny else (MILLION, 2048, 20_000)
     first = Case("immr", million, 128, batch, sampled, aim_ms=1.0)
     fourth = replace(first, classes=4 * million)

@@ -17,7 +17,7 @@ class OnlineView:
     """A view with one entity.
 
     `FeatureStore.get_online_features` rebuilds the view from the registry and converts every value twice per
-    call. That doubles the time of a read, and every search waits for one (docs/serving-speed.md).
+    call. That doubles the time of a read, and every search waits for one (docs/measurements/serving-speed.md).
     """
 
     def __init__(self, store: FeatureStore, view: str, features: Sequence[str], entity: str) -> None:
