@@ -53,7 +53,7 @@ class Narration:
     """Prints chapters and records how long each took."""
 
     def __init__(self) -> None:
-        self.console = Console()
+        self.console = Console(emoji=False)
         self.seconds: dict[str, float] = {}
 
     @contextmanager

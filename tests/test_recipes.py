@@ -79,6 +79,10 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
         ("model = 3\n", r"line 1: model: Input should be"),
         ("[train\n", r"cannot be read: .*line 1"),
         ("base = 'concpet'\n", "there is no recipe 'concpet'"),
+        ("[train.epochs]\nmost = 3\n", r"mine\.toml: train\.epochs: Input should be a valid integer"),
+        ("[model.dim.text]\nsize = 3\n", r"model\.dim: Input should be a valid integer"),
+        ("a." * 2000 + "b = 1\n", "recursion depth"),
+        ("name = ' '\n", "line 1: name: a name has at least one letter"),
     ],
 )
 def test_an_invalid_file_is_an_error_with_its_line(tmp_path: Path, content: str, fault: str) -> None:
@@ -88,9 +92,20 @@ def test_an_invalid_file_is_an_error_with_its_line(tmp_path: Path, content: str,
         recipes.by_name(str(file))
 
 
-def test_a_missing_file_is_named() -> None:
-    with pytest.raises(RecipeError, match=r"nowhere\.toml cannot be read"):
-        recipes.by_name("nowhere.toml")
+@pytest.mark.parametrize("name", ["nowhere", "no\0where"])
+def test_a_missing_file_is_named(name: str) -> None:
+    with pytest.raises(RecipeError, match=f"{name}\\.toml cannot be read"):
+        recipes.by_name(f"{name}.toml")
+
+
+def test_a_base_is_beside_the_file_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another file of that name in the working folder is not meant."""
+    for folder, epochs in (("recipes", 3), ("elsewhere", 4)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "shared.toml").write_text(f"train.epochs = {epochs}\n")
+    (tmp_path / "recipes" / "mine.toml").write_text('base = "shared.toml"\n')
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert recipes.by_name("../recipes/mine.toml").train.epochs == 3
 
 
 def test_the_command_prints_a_recipe_to_start_from(tmp_path: Path) -> None:

@@ -40,6 +40,30 @@ def test_everything_stays_below_a_home_with_special_characters(tmp_path: Path) -
     assert [path.name for path in (tmp_path / name).iterdir()] == ["home"]
 
 
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_blank_home_is_the_default(blank: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It was the working folder, which filled with our files."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMMR_HOME", blank)
+    assert Settings().home == tmp_path / ".immr"
+
+
+def test_a_tilde_is_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A shell expands it, a Compose or unit file does not."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("IMMR_HOME", "~/immr")
+    monkeypatch.setenv("IMMR_DATA_MIRROR", "~/mirror")
+    assert (Settings().home, Settings().data_mirror) == (tmp_path / "immr", tmp_path / "mirror")
+
+
+@pytest.mark.parametrize("home", ["s3://bucket/home", "file:///home/ann/immr", "gs:/x"])
+def test_a_home_that_is_a_url_is_refused(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It became a folder `s3:` in the working folder."""
+    monkeypatch.setenv("IMMR_HOME", home)
+    with pytest.raises(SettingsError, match="is a URL: name a folder of this machine"):
+        Settings()
+
+
 @pytest.mark.parametrize("name", ["what?", "50%25"])
 def test_a_home_that_mlflow_would_misread_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match="choose another folder"):

@@ -195,33 +195,36 @@ def from_file(path: Path) -> Recipe:
 
 def _from_file(path: Path, above: Sequence[Path]) -> Recipe:
     """`above` are the files that led to this one by their `base`."""
-    if path.resolve() in above:
-        raise RecipeError(f"the recipe {path} has itself as its base: name a built-in recipe as its base")
     try:
+        whole = path.resolve()
         text = path.read_text(encoding="utf-8-sig")
         values = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:  # ValueError: TOML's, which names the line
         raise RecipeError(f"the recipe {path} cannot be read: {error}") from error
-    base = _base(values.pop("base", "concept"), (*above, path.resolve()))
-    merged = _merged(_plain(base), {"name": path.stem, **values})
+    if whole in above:
+        raise RecipeError(f"the recipe {path} has itself as its base: name a built-in recipe as its base")
+    base = _base(values.pop("base", "concept"), (*above, whole))
     try:
+        merged = _merged(_plain(base), {"name": path.stem, **values})
         # strict, so that true is not read as 1, nor "10" as 10; as JSON, because a TOML list may be a tuple
         recipe = TypeAdapter(Recipe).validate_json(json.dumps(merged, default=str), strict=True)
     except ValidationError as error:
         fault = error.errors()[0]
         raise _wrong(path, text, [str(part) for part in fault["loc"]], fault["msg"]) from error
-    except RecipeError as error:
+    except (RecipeError, RecursionError) as error:
         raise RecipeError(f"{path}: {error}: correct it") from error
+    if not recipe.name.strip():
+        raise _wrong(path, text, ["name"], "a name has at least one letter")
     if unknown := _first_unknown(merged, _plain(recipe)):
         raise _wrong(path, text, unknown, f"there is no such setting{_similar(unknown, _plain(recipe))}")
     return recipe
 
 
 def _base(name: object, above: Sequence[Path]) -> Recipe:
-    """The recipe that the last of these files changes."""
+    """The recipe that the last of these files changes; a relative path starts at that file's folder."""
     if not isinstance(name, str):
         raise RecipeError(f'{above[-1]}: base is {name!r}: write the name of a recipe, such as "concept"')
-    return _from_file(Path(name), above) if name.endswith(".toml") else by_name(name)
+    return _from_file(above[-1].parent / name, above) if name.endswith(".toml") else by_name(name)
 
 
 def to_toml(recipe: Recipe) -> str:
@@ -237,11 +240,11 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes`, table by table."""
     merged = dict(base)
     for key, value in changes.items():
         inner = merged.get(key)
-        merged[key] = _merged(inner or {}, value) if isinstance(value, dict) else value
+        are_tables = isinstance(value, dict) and isinstance(inner, dict | None)
+        merged[key] = _merged(inner or {}, value) if are_tables else value
     return merged
 
 

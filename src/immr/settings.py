@@ -17,6 +17,7 @@ from immr import __version__
 from immr.errors import SettingsError
 from immr.storage import fingerprint
 
+_HOME = Path(".immr")
 _WEB = ("http", "https")
 _HOST_AND_PORT = r"(\[[\da-fA-F:.]+\]|[^:]+):\d{1,5}"
 _SHORTEST_SECRET = 3
@@ -32,7 +33,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="IMMR_", frozen=True)
 
-    home: Path = Path(".immr")
+    home: Path = _HOME
     data_mirror: Path | None = None
     engine_url: str = "duckdb://"
     tracking_url: str = ""
@@ -62,6 +63,13 @@ class Settings(BaseSettings):
     page_key_file: Path | None = None  # holds the key that runs commands from the page; None: nobody can
     pipelines_link: str = ""  # URL of Kubeflow Pipelines in a browser, for the versions' descriptions
 
+    @field_validator("home", mode="before")
+    @classmethod
+    def _folder(cls, value: Any) -> Any:
+        if re.match(r"[A-Za-z][\w+.-]+:/", str(value)):
+            raise SettingsError(f"IMMR_HOME={value} is a URL: name a folder of this machine")
+        return _path(value) or _HOME
+
     @field_validator(
         "data_mirror",
         "index_key_file",
@@ -71,9 +79,8 @@ class Settings(BaseSettings):
         mode="before",
     )
     @classmethod
-    def _empty_is_none(cls, value: Any) -> Any:
-        """As in a shell, where an empty variable is as good as none; as a path, it would be the working folder."""
-        return value or None
+    def _file(cls, value: Any) -> Any:
+        return _path(value)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -188,6 +195,11 @@ class Settings(BaseSettings):
             for name, value in self.model_dump().items()
             if value is not None
         }
+
+
+def _path(value: Any) -> Path | None:
+    """None for a blank one, which files of variables write for none; those do not expand ~ either."""
+    return Path(value).expanduser() if str(value or "").strip() else None
 
 
 def _check_url(variable: str, url: str) -> None:

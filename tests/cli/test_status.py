@@ -24,6 +24,13 @@ def test_an_empty_home_has_a_status_and_no_models(tmp_path: Path) -> None:
     assert json.loads(run(app, ["models", "--json"]).stdout) == []
 
 
+def test_a_path_is_printed_as_it_is(tmp_path: Path) -> None:
+    """Rich would print :b: as a picture, and take [bold] for a style."""
+    home = tmp_path / "a:b:c [bold]"
+    done = CliRunner(env={"IMMR_HOME": str(home), "COLUMNS": "200"}).invoke(app, ["status"])
+    assert f"home {home}: no version has a role" in done.stdout
+
+
 def test_a_remedy_with_an_extra_is_printed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rich would take the extra for a style."""
     finding = Finding("governance", False, "pyspark is not installed", "pip install 'immr[spark]'")

@@ -176,7 +176,7 @@ def _fail(error: Exception, sentence: str) -> NoReturn:
     from rich.console import Console
     from rich.markup import escape
 
-    Console(stderr=True, soft_wrap=True).print(
+    Console(stderr=True, soft_wrap=True, emoji=False).print(
         f"[red]{type(error).__name__}[/]: {escape(sentence)}", highlight=False
     )
     sys.exit(1)

@@ -253,7 +253,7 @@ def serve(ctx: typer.Context, port: Port = 8080, page_port: PagePort = 8081, as_
 
 
 def _serve(ctx: typer.Context, port: int, page_port: int, as_json: bool) -> None:
-    out = Console(stderr=True) if as_json else console
+    out = Console(stderr=True, emoji=False) if as_json else console
     out.print("starting the deployed versions …")
     with (
         ends_on_ctrl_c("stopped", exit_code=0, is_server=True),

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from immr.wiring import Parts
 
 _UNLIMITED = 10_000
-console = Console(width=None if sys.stdout.isatty() else _UNLIMITED)  # a pipe has no width to wrap at
+# a pipe has no width to wrap at; without emoji=False, :b: in a path or an id becomes a picture
+console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, emoji=False)
 
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="A recipe by name (`immr recipe list`), or a TOML file.")
@@ -218,10 +219,10 @@ def saved(rows: Callable[[], pa.Table], as_csv: bool, parquet: Path | None, as_j
 
 def note(sentence: str) -> None:
     """Print a sentence on stderr, beside the result of a command on stdout."""
-    Console(stderr=True, soft_wrap=True).print(sentence, markup=False, highlight=False)
+    Console(stderr=True, soft_wrap=True, emoji=False).print(sentence, markup=False, highlight=False)
 
 
 def print_table(table: Table) -> None:
     """Print a table at its natural width: a narrow terminal wraps its lines, and no number is cut."""
     natural = console.measure(table, options=console.options.update(max_width=_UNLIMITED)).maximum
-    Console(width=max(natural, console.width)).print(table)
+    Console(width=max(natural, console.width), emoji=False).print(table)

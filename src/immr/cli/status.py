@@ -125,7 +125,7 @@ def _gate(model: Model) -> str:
 
 def _print(found: Status) -> None:
     roles = ", ".join(f"{role} {version}" for role, version in found.roles.items()) or "no version has a role"
-    console.print(f"home {found.home}: {roles}", highlight=False)
+    console.print(f"home {escape(found.home)}: {roles}", highlight=False)
     for each in found.serving:
         state = f"[red]does not answer[/] ({escape(each.problem)})" if each.problem else "[green]answers[/]"
         order = f"; hits ordered by a learned ranker: {escape(each.ranker)}" if each.ranker else ""
