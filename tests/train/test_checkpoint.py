@@ -45,6 +45,14 @@ def test_the_newest_complete_checkpoint_is_loaded_and_old_ones_deleted(tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_of_more_photos_than_eight_digits_continues_from_its_newest_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "key", World())
+    for photos in (99_999_990, 99_999_995, 100_000_000, 100_000_005):
+        _save(checkpoints, photos)
+    assert _load(checkpoints) == 100_000_005
+    assert {path.name for path in tmp_path.iterdir()} == {"after-100000000", "after-100000005"}
+
+
 @pytest.mark.parametrize("name", ["complete.json", ".metadata", "__0_0.distcp"])
 @pytest.mark.parametrize("damage", ["gone", "cut short"])
 def test_an_incomplete_checkpoint_is_never_loaded(tmp_path, name, damage):

@@ -184,7 +184,7 @@ class Checkpoints:
         newest = self.world.agree(max(self._whole(), default=None))
         if newest is None:
             return None
-        path = self.folder / newest
+        path = self._whole_path(newest)
         with _as_training_error(
             f"could not read the checkpoint {path}: delete it to resume from an earlier one"
         ):
@@ -206,22 +206,23 @@ class Checkpoints:
     def _alone(self) -> bool:
         return self.world.size == 1
 
-    def _whole(self) -> list[str]:
-        return sorted(
-            path.parent.name for path in self.folder.glob(f"after-*/{_MARKER}") if self._is_whole(path)
-        )
+    def _whole(self) -> list[int]:
+        """After how many photos the complete checkpoints of this key are, in order."""
+        found = (self._photos_of(path) for path in self.folder.glob(f"after-*/{_MARKER}"))
+        return sorted(photos for photos in found if photos is not None)
 
-    def _is_whole(self, marker: Path) -> bool:
+    def _photos_of(self, marker: Path) -> int | None:
         try:
             recorded = json.loads(marker.read_text())
             sizes = {name: (marker.parent / name).stat().st_size for name in recorded["files"]}
         except (ValueError, OSError):
-            return False
-        return bool(recorded["key"] == self.key and sizes == recorded["files"])
+            return None
+        is_whole = recorded["key"] == self.key and sizes == recorded["files"]
+        return int(recorded["photos"]) if is_whole else None
 
     def _forget_old(self) -> None:
-        for name in self._whole()[:-_KEPT]:
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for photos in self._whole()[:-_KEPT]:
+            shutil.rmtree(self._whole_path(photos), ignore_errors=True)
 
 
 @contextlib.contextmanager
