@@ -64,6 +64,23 @@ def test_events_wait_while_the_log_is_down(path: Path) -> None:
     delivery.close()
 
 
+def test_clicks_that_wait_for_the_log_take_no_memory_once_their_callers_have_left(path: Path) -> None:
+    """Their number has no limit but that of the journal, 256 MiB."""
+    path.mkdir()
+    delivery = deliver_to(path)
+    waits = delivery.clicked(clicked("q0"))
+    for number in range(1, 50):
+        delivery.clicked(clicked(f"q{number}"))
+    until(lambda: delivery.away_because)
+    assert list(delivery._waiting) == ["q0"]
+    path.rmdir()
+    assert waits.result(timeout=20) == 1
+    delivery.close()
+    log = SqliteEventLog(path)
+    assert log.joined().num_rows == 0  # clicks alone
+    log.close()
+
+
 def test_events_that_wait_for_the_log_are_synced_to_the_disk(path: Path, synced: list[int]) -> None:
     path.mkdir()
     delivery = deliver_to(path)

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from weakref import WeakValueDictionary
 
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.entries import Clicked, Entry, Shown, to_line
@@ -47,7 +48,8 @@ class Delivery:
         self._on_clicks = on_clicks
         self._on_refused = on_refused
         self._log: EventLog | None = None
-        self._waiting: dict[str, Future[int]] = {}  # by ticket
+        # by ticket; weak, because in an outage callers go, and a future takes several times its line's memory
+        self._waiting = WeakValueDictionary[str, Future[int]]()
         self._outage = ""
         self._wake = threading.Event()
         self._wake.set()  # an earlier process may have left events
@@ -88,11 +90,7 @@ class Delivery:
         """
         new: Future[int] = Future()
         self._waiting[clicked.ticket] = new
-        try:
-            self._journal.append(clicked)
-        except EventLogError:
-            del self._waiting[clicked.ticket]
-            raise
+        self._journal.append(clicked)
         self._hurry.set()
         self._wake.set()
         return new
