@@ -78,13 +78,13 @@ class Gateway:
         freeze_loaded_objects()
 
     async def stop(self) -> None:
-        """Closes the connections, keeps the waiting photos and delivers the waiting events."""
+        """Closes the connections, delivers the waiting events and keeps the waiting photos."""
         if self._shadow is not None:
             await self._shadow.stop()
         await self._variants.stop()
+        await self.recorder.close()
         if self._photos is not None:
             await self._photos.close()
-        await self.recorder.close()
 
     def experiment(self) -> Experiment:
         """The experiment in its file; the previous one while the file is invalid.

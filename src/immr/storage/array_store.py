@@ -124,7 +124,8 @@ class ArrayStore:
 
     def _files(self) -> list[_File]:
         paths = sorted(self.folder.glob(f"[!.]*{_SUFFIX}"))
-        self._open = {path: file for path, file in self._open.items() if path in set(paths)}
+        there = set(paths)
+        self._open = {path: file for path, file in self._open.items() if path in there}
         for path in paths:
             if path not in self._open:
                 try:
