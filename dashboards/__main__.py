@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 
 
@@ -34,18 +35,26 @@ def _serve(options: argparse.Namespace) -> None:
     from dashboards.lineage import Lineage
     from dashboards.live import Live
     from dashboards.page import create_page
+    from immr.machine import log_lines
     from immr.settings import Settings
     from immr.wiring import connect
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_lines.configure(log_lines.format_in(os.environ), ("immr", "dashboards"))
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed form
     with connect(Settings()) as parts:
         settings, registry = parts.settings, parts.registry
         freshness = parts.features.freshness
         lineage = Lineage(registry, freshness, settings.drift_file, settings.work_dir / "training-sets")
         live = Live(settings, parts.events, registry.decisions, lineage.categories)
         page = create_page(settings, live, lineage, options.samples)
-        uvicorn.run(page, host=options.host, port=options.port, log_level="warning", access_log=False)
+        uvicorn.run(
+            page,
+            host=options.host,
+            port=options.port,
+            log_level="warning",
+            log_config=None,  # uvicorn's own would write its lines as text
+            access_log=False,
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from starlette.middleware import Middleware
 
 from immr.errors import SettingsError
-from serving.process.logs import Format
+from immr.machine.log_lines import Format
 from serving.wire.admission import RECEIVE_TIMEOUT_S
 from serving.wire.bearer import BearerKeys, RequireBearer
 from serving.wire.origins import NameOtherOrigins, cors

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from serving.process.logs import formatter
+from immr.errors import SettingsError
+from immr.machine.log_lines import format_in, formatter
 
 
 def record(error: bool = False) -> logging.LogRecord:
@@ -44,3 +45,9 @@ def test_text_begins_with_a_time_that_has_a_zone(monkeypatch: pytest.MonkeyPatch
 
 def test_text_ends_with_the_fields() -> None:
     assert formatter("text").format(record()).endswith("WARNING immr.x searched tea took_ms=3 user=änn")
+
+
+def test_the_format_is_named_in_the_environment() -> None:
+    assert [format_in({}), format_in({"IMMR_LOG_FORMAT": "json"})] == ["text", "json"]
+    with pytest.raises(SettingsError, match="IMMR_LOG_FORMAT='xml': give one of text, json"):
+        format_in({"IMMR_LOG_FORMAT": "xml"})
