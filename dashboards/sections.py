@@ -17,7 +17,7 @@ from immr.charts.bars import Bar, bar_chart
 from immr.charts.lines import line_chart
 from immr.experiment.revision import revision_of
 from immr.readout.printed.report import metrics_plot, progress
-from immr.readout.printed.text import metric_name
+from immr.readout.printed.text import headline, metric_name
 
 _SHOWN_RANKS = (1, 2, 3, 5, 10)
 _MAX_CATEGORIES = 6
@@ -61,12 +61,15 @@ def _readout_context(sources: Sources) -> dict[str, Any]:
     if standing is None:
         return {"standing": None}
     readout = standing.readout
+    of_variant = {side.variant: side for side in readout.health}
     return {
         "standing": standing,
+        "headline": headline(standing.experiment, standing.decision),
+        "health": {side.name: of_variant.get(side.name) for side in readout.variants},
         "compared": [(metric_name(each, readout), each) for each in readout.comparisons],
         "wide": metrics_plot(readout, "lifts-wide", _WIDE_PX),
         "narrow": metrics_plot(readout, "lifts-narrow", _NARROW_PX),
-        "progress": progress(readout, standing.decision),
+        "progress": progress(standing.experiment, readout, standing.decision),
         "actions": possible_actions(standing.experiment, standing.decision),
         "revision": revision_of(standing.experiment),
         "actions_enabled": sources.actions_enabled,

@@ -264,7 +264,9 @@ def _show(watched: watch_verb.Watched, as_csv: bool, parquet: Path | None, as_js
     if as_json:
         segments = [each.to_json() for each in watched.segments]
         decision = asdict(watched.decision)
-        print_json({"readout": watched.readout.to_json(), "decision": decision, "segments": segments})
+        state = watched.experiment.state
+        found = {"state": state, "readout": watched.readout.to_json(), "decision": decision}
+        print_json({**found, "segments": segments})
     else:
         _print_readout(watched)
 
@@ -278,7 +280,14 @@ def _print_experiment(experiment: Experiment, as_json: bool) -> None:
 
 def _print_readout(watched: watch_verb.Watched) -> None:
     from immr.readout.printed.report import progress
-    from immr.readout.printed.text import as_rows, check_rows, preference_rows, secondary_rows, segment_rows
+    from immr.readout.printed.text import (
+        as_rows,
+        check_rows,
+        headline,
+        preference_rows,
+        secondary_rows,
+        segment_rows,
+    )
 
     readout = watched.readout
     _print_table("A/B readout", as_rows(readout))
@@ -297,14 +306,15 @@ def _print_readout(watched: watch_verb.Watched) -> None:
             f"bots of {marked.variant} ({marked.rule}): {marked.users:,} excluded, queries: {marked.queries:,}"
         )
     if readout.plan is not None:
-        so_far = progress(readout, watched.decision)
+        so_far = progress(watched.experiment, readout, watched.decision)
         console.print(
             f"{so_far + '; ' if so_far else ''}detecting a lift of {readout.plan.effect:.0%} needs "
             f"{readout.plan.users_always_valid:,} users with any number of looks, "
             f"{readout.plan.users_one_look:,} with one look",
             highlight=False,
         )
-    console.print(f"[bold]{watched.decision.action}[/]: {watched.decision.reason}", highlight=False)
+    verdict = headline(watched.experiment, watched.decision)
+    console.print(f"[bold]{verdict}[/]: {watched.decision.reason}", highlight=False)
 
 
 def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:

@@ -68,7 +68,7 @@ def test_a_report_without_a_comparison_gives_the_reason() -> None:
 def test_progress_never_says_zero_days(needed: int, days: float, sentence: str) -> None:
     joined, searches = shop()
     found = replace(readout(joined, TEST, searches), plan=Plan(0.05, 0.8, 1, needed), days=days)
-    assert progress(found, replace(decide(found, DecisionPolicy()), action="wait")) == sentence
+    assert progress(TEST, found, replace(decide(found, DecisionPolicy()), action="wait")) == sentence
 
 
 def test_a_report_with_a_decision_has_no_time_to_go() -> None:

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from immr.charts.forest import ForestRow, forest_plot
-from immr.readout.printed.text import metric_name
+from immr.readout.printed.text import headline, metric_name
 
 if TYPE_CHECKING:
     from immr.experiment.definition import Experiment
@@ -37,12 +37,13 @@ def render(
             experiment=experiment,
             readout=readout,
             decision=decision,
+            headline=headline(experiment, decision),
             segments=segments,
             events=events,
             made=datetime.now(UTC),
             metrics_chart=metrics_plot(readout, "metrics"),
             segments_chart=segments_plot(segments, "segments"),
-            progress=progress(readout, decision),
+            progress=progress(experiment, readout, decision),
         )
     )
 
@@ -92,9 +93,9 @@ def segments_plot(segments: Sequence[Segment], name: str, width_px: int = 700) -
     return _plot(rows, name, "Difference in CTR by segment", _points, width_px)
 
 
-def progress(readout: Readout, decision: Decision) -> str:
-    """How far a test is: "2,000 of 10,196 users; about 3 days". Empty once it is decided, or without a plan."""
-    if readout.plan is None or decision.action != "wait":
+def progress(experiment: Experiment, readout: Readout, decision: Decision) -> str:
+    """How far a test is: "2,000 of 10,196 users; about 3 days". Empty once it is decided or over, or without a plan."""
+    if readout.plan is None or decision.action != "wait" or experiment.state != "running":
         return ""
     users, needed = readout.pair_users, readout.plan.users_always_valid
     of = "" if len(readout.variants) == 2 else " of the champion and the smallest challenger"

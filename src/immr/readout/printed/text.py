@@ -5,10 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from immr.experiment.definition import CHALLENGER, CHAMPION
+from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment
 from immr.readout.comparison import Comparison, Interval, Rate
+from immr.readout.decision import Decision
 from immr.readout.readout import Readout
 from immr.readout.segments import Segment
+
+
+def headline(experiment: Experiment, decision: Decision) -> str:
+    """What to do, in a word or two; if no test is running, its state, because nothing waits for a decision."""
+    if not experiment.challengers:
+        return "no test"
+    return decision.action if experiment.state == "running" else experiment.state
 
 
 def as_rows(readout: Readout) -> list[tuple[str, ...]]:
@@ -91,16 +99,24 @@ def holdout_rows(readout: Readout) -> list[tuple[str, str, str, str]]:
 
 
 def check_rows(readout: Readout) -> list[tuple[str, ...]]:
-    """What is checked beside the metrics, by variant: its users against the weights, and the guardrails' shares."""
+    """What is checked beside the metrics, by variant: its users against the weights, and the guardrails' shares.
+
+    A variant that was not searched yet has a dash for what is not known.
+    """
     ratio = readout.sample_ratio
+    health = {side.variant: side for side in readout.health}
     rows: list[tuple[str, ...]] = [
         ("variant", "users by weight", "users", "answered by another", "without results", "p99")
     ]
-    for side in readout.health:
-        expected = f"{ratio.expected[side.variant]:,.0f}" if ratio else "–"
+    for variant in readout.variants:
+        expected = f"{ratio.expected[variant.name]:,.0f}" if ratio and variant.name in ratio.expected else "–"
+        side = health.get(variant.name)
+        if side is None:
+            rows.append((variant.name, expected, f"{variant.users:,}", "–", "–", "–"))
+            continue
         shares = f"{side.fallback_rate:.1%}", f"{side.zero_result_rate:.1%}"
         p99 = f"{side.p99_ms:,.0f} ms" if math.isfinite(side.p99_ms) else "–"
-        rows.append((side.variant, expected, f"{side.users:,}", *shares, p99))
+        rows.append((variant.name, expected, f"{side.users:,}", *shares, p99))
     return rows
 
 

@@ -122,9 +122,9 @@ def _checks(readout: Readout) -> Iterator[dict[str, object]]:
         if ratio is not None and side.name in ratio.expected:
             expected = [ratio.expected[name] for name in names]
             yield {**_sides(readout, "users by weight", side.name, *expected), "p_value": ratio.p_value}
-        if all(name in health for name in names):
+        if any(name in health for name in names):
             for metric, field in _CHECKED.items():
-                values = [float(getattr(health[name], field)) for name in names]
+                values = [float(getattr(health.get(name), field, math.nan)) for name in names]
                 known = [value if math.isfinite(value) else None for value in values]
                 yield _sides(readout, metric, side.name, *known)
 

@@ -1,0 +1,54 @@
+"""A readout as text: every variant has its row, and a test that is over waits for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from immr.experiment.changes import end, stop
+from immr.experiment.definition import CHALLENGER
+from immr.readout.decision import Decision, DecisionPolicy, decide
+from immr.readout.power import Plan
+from immr.readout.printed import tidy
+from immr.readout.printed.report import render
+from immr.readout.printed.text import check_rows, headline
+from immr.readout.readout import Readout, readout
+from tests.readout.test_segments import TEST, shop
+
+
+def searched() -> Readout:
+    """All searches are known with the time that they took."""
+    joined, searches = shop(users=400)
+    timed = searches.append_column("took_ms", [[20.0] * 400]).append_column("results", [[12] * 400])
+    return readout(joined, TEST, timed)
+
+
+def test_a_variant_that_was_not_searched_yet_has_its_row() -> None:
+    """It was missing from the table, so one could not tell whether it was checked at all."""
+    found = searched()
+    alone = replace(found, health=found.health[:1])
+    rows = {name: rest for name, *rest in check_rows(alone)}
+    assert rows["champion"] == ["200", "200", "0.0%", "0.0%", "20 ms"]
+    assert rows[CHALLENGER] == ["200", "200", "–", "–", "–"]
+    assert len(check_rows(replace(found, health=()))) == 3
+    by_metric = {row["metric"]: row for row in tidy.rows(alone).to_pylist()}
+    assert (by_metric["p99 (ms)"]["champion"], by_metric["p99 (ms)"]["challenger"]) == (20, None)
+    assert "<li>Challenger: no searches yet.</li>" in render(TEST, alone, decide(alone, DecisionPolicy()))
+
+
+@pytest.mark.parametrize("action", ["wait", "promote", "roll back"])
+def test_a_test_that_is_over_waits_for_nothing(action: str) -> None:
+    """A stopped test was shown with "wait", and with the days until it would have enough users."""
+    found = replace(searched(), plan=Plan(0.05, 0.8, 1, 10_196), days=1.5)
+    decision: Decision = replace(decide(found, DecisionPolicy()), action=action)
+    assert headline(TEST, decision) == action
+    for over in (stop(TEST), end(TEST, [CHALLENGER])):
+        assert headline(over, decision) == "stopped"
+        html = render(over, found, decision)
+        assert "<strong>Stopped.</strong>" in html and "more days" not in html
+
+
+def test_the_champion_alone_is_no_test() -> None:
+    alone = replace(TEST, variants=(replace(TEST.champion, weight=1.0),))
+    assert headline(alone, Decision("wait", "There is no comparison.", {})) == "no test"
