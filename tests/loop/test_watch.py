@@ -54,6 +54,15 @@ def record(log: EventLog, experiment: Experiment, since: datetime) -> None:
                 log.record_clicks([Click(f"{query}-1", "click", query, "i1", ts)])
 
 
+def test_a_test_that_is_over_gets_no_further_entry_in_the_promotion_log(
+    parts: Parts, running: Experiment
+) -> None:
+    """Each `immr watch` added a "wait", or a second "roll back" that was not carried out."""
+    save(changes.stop(running), parts.settings.experiment_file)
+    assert watch(parts).experiment.state == "stopped"
+    assert parts.registry.decisions() == []
+
+
 def test_segments_are_withheld_with_the_comparison(parts: Parts, running: Experiment) -> None:
     assert [each.dimension for each in read_out(parts, by=["rank"]).segments] == ["rank", "rank"]
     assert running.challenger is not None

@@ -73,6 +73,12 @@ def add_missing(path: Path, events: Sequence[TestEvent]) -> None:
             append(path, event)
 
 
+def has_all(path: Path, events: Sequence[TestEvent]) -> bool:
+    """Whether all of these events are there."""
+    there = {_key(from_row(row)) for row in JsonLines(path).read()}
+    return all(_key(event) in there for event in events)
+
+
 def read(path: Path) -> list[PastTest]:
     """All tests, newest first."""
     events: dict[str, list[TestEvent]] = {}

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from immr.errors import DeployError, ExperimentRunningError, IndexUnavailableError
 from immr.loop.evaluate import GATE_PASSED
-from immr.loop.experiment.running import exclusive, running_test
+from immr.loop.experiment.completing import completed
+from immr.loop.experiment.running import running_test
 from immr.packaging import bento as bentos
 from immr.types import CHALLENGER_ROLES
 
@@ -36,7 +37,7 @@ def deploy(parts: Parts, version: ModelVersion, bento: str, force: bool = False)
         DeployError: The gate stopped the version, its Bento or collection is missing, or the cluster refuses it.
         ExperimentError: Another process is changing the experiment.
     """
-    with exclusive(parts):
+    with completed(parts):
         return deploy_locked(parts, version, bento, force)
 
 

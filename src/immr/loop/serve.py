@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from immr.errors import DeployError, ExperimentBusyError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Variant, load, save
-from immr.loop.experiment.decide import complete_interrupted, decide
+from immr.loop.experiment.completing import complete_interrupted
+from immr.loop.experiment.decide import decide
 from immr.loop.experiment.queue import advance
 from immr.loop.experiment.running import exclusive, running_test
 from immr.loop.items import service as items_service

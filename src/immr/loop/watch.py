@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from immr.events.export import Exported
     from immr.events.sink import Sunk
     from immr.experiment.definition import Experiment
-    from immr.readout.decision import Decision, Verdict
+    from immr.readout.decision import Decision
     from immr.readout.readout import Readout
     from immr.readout.relations import Parquet
     from immr.readout.segments import Segment
@@ -37,14 +37,15 @@ class Watched:
 
 
 def watch(parts: Parts) -> Watched:
-    """Read out the running experiment, and write the decision to the promotion log.
+    """Read out the experiment, and write the decision on a running test to the promotion log.
 
     Raises:
         ExperimentError: There is no experiment, or its file is wrong.
         EventLogError: The event log does not answer.
     """
     watched = read_out(parts)
-    record(parts, watched, applied=False)
+    if watched.experiment.state == "running":  # else there is nothing to decide any more
+        record(parts, watched, applied=False)
     return watched
 
 
@@ -52,27 +53,19 @@ def record(parts: Parts, watched: Watched, applied: bool) -> None:
     """Write a decision to the promotion log: that on the winner, or one for each challenger."""
     from immr.readout.decision import Verdict
 
-    decision = watched.decision
+    registry, experiment, decision = parts.registry, watched.experiment, watched.decision
     about = (decision.winner,) if decision.winner else decision.verdicts
     for verdict in about or (Verdict("", decision.action, decision.reason),):
-        record_verdict(parts, watched.experiment, verdict, decision.numbers, applied)
-
-
-def record_verdict(
-    parts: Parts, experiment: Experiment, verdict: Verdict, numbers: Mapping[str, float], applied: bool
-) -> None:
-    """Write the verdict on one challenger to the promotion log; without a challenger, it is about the champion."""
-    registry = parts.registry
-    tested = experiment.variant(verdict.challenger) if verdict.challenger else None
-    registry.record_decision(
-        action=verdict.action,
-        reason=verdict.reason,
-        numbers=numbers,
-        champion=registry.get(experiment.champion.model_version),
-        challenger=registry.get(tested.model_version) if tested else None,
-        experiment=experiment.name,
-        applied=applied,
-    )
+        tested = experiment.variant(verdict.challenger) if verdict.challenger else None
+        registry.record_decision(
+            action=verdict.action,
+            reason=verdict.reason,
+            numbers=decision.numbers,
+            champion=registry.get(experiment.champion.model_version),
+            challenger=registry.get(tested.model_version) if tested else None,
+            experiment=experiment.name,
+            applied=applied,
+        )
 
 
 def read_out(parts: Parts, exported: Path | str | None = None, by: Sequence[str] = ()) -> Watched:

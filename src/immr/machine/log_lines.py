@@ -1,4 +1,4 @@
-"""Log lines of long-running processes: for people, or as one JSON object each (`IMMR_LOG_FORMAT=json`) for a log store.
+"""Log lines of servers: for people, or as one JSON object each (`IMMR_LOG_FORMAT=json`) for a log store.
 
 `extra={"fields": {...}}` adds fields to a line: never a secret, never a photo.
 """

@@ -218,9 +218,11 @@ class Registry:
             "experiment": experiment,
             "applied": applied,
         }
-        self._decisions.append(decision)
-        if about := challenger or champion:
+        if (
+            about := challenger or champion
+        ):  # first, because a decision that is in the log is not recorded again
             self.tag(about, "immr.decision", json.dumps(decision, ensure_ascii=False))
+        self._decisions.append(decision)
         return decision
 
     def decisions(self) -> list[dict[str, Any]]:

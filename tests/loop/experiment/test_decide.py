@@ -17,9 +17,11 @@ from immr.errors import ExperimentError, RegistryError
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, load, save
 from immr.loop import watch
-from immr.loop.experiment.decide import complete_interrupted, decide
+from immr.loop.experiment.completing import complete_interrupted
+from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history, report
 from immr.loop.experiment.ramp import stop
+from immr.loop.experiment.reports import kept_report
 from immr.loop.experiment.running import LOCK_TIMEOUT_S
 from immr.loop.experiment.start import start
 from immr.readout.decision import Decision
@@ -109,21 +111,28 @@ def test_an_interrupted_removal_spares_a_later_challenger(deployed: Settings) ->
     assert deployments(deployed) == {"champion": "immr-1", "challenger": "immr-3"}
 
 
-def test_an_interrupted_promotion_is_completed_and_noted_once(
+def test_a_promotion_killed_before_users_moved_leaves_nothing_behind(
     deployed: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop(deployed, start(connect(deployed)), {"champion": 4, "challenger": 12})
+    """Log and registry had the new champion already, and a test that was then stopped by hand left them so."""
+    running = start(connect(deployed))
+    shop(deployed, running, {"champion": 4, "challenger": 12})
     with monkeypatch.context() as crash:
         crash.setattr("immr.loop.experiment.noting.save", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             decide(connect(deployed), apply=True)
+    assert load(deployed.experiment_file) == running
     with monkeypatch.context() as doubt:
         doubt.setattr("immr.readout.decision.decide", lambda *_: Decision("wait", "Too early.", {}))
-        assert decide(connect(deployed), apply=True).decision.action == "promote"
-    assert [each["action"] for each in connect(deployed).registry.decisions()] == ["promote"]
-    assert (roles(deployed), deployments(deployed)) == (("immr-2", None), {"champion": "immr-2"})
-    [past] = history(connect(deployed))
-    assert [event.what for event in past.events] == ["started", "promoted"]
+        assert decide(connect(deployed), apply=True, record_wait=False).decision.action == "wait"
+    assert connect(deployed).registry.decisions() == []
+    assert (roles(deployed), deployments(deployed)) == (
+        ("immr-1", "immr-2"),
+        {"champion": "immr-1", "challenger": "immr-2"},
+    )
+    assert [event.what for event in history(connect(deployed))[0].events] == ["started"]
+    assert running.name in report(connect(deployed))
+    assert not kept_report(connect(deployed), running.name).exists(), "of a test that is still running"
 
 
 @pytest.mark.parametrize("rate", [2, 12])

@@ -14,6 +14,7 @@ from immr.loop.experiment.history import history, report
 from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.start import start
 from immr.loop.watch import read_out
+from immr.readout.decision import Verdict
 from immr.settings import Settings
 from immr.wiring import Parts, connect
 from tests.support.sent_alerts import SentAlerts
@@ -27,7 +28,8 @@ def promoted(settings: Settings, before: str) -> Experiment:
     running = replace(begun, variants=(champion, begun.variants[1]))
     save(running, settings.experiment_file)
     assert running.challenger is not None
-    _promote(connect(settings), read_out(connect(settings)), running.challenger)
+    verdict = Verdict("challenger", "promote", "It is better.")
+    _promote(connect(settings), read_out(connect(settings)), verdict)
     assert (roles(settings), deployments(settings)) == (("immr-2", None), {"champion": "immr-2"})
     return load(settings.experiment_file)
 
@@ -68,8 +70,8 @@ def test_an_interrupted_rollback_is_completed_and_not_undone(
                 roll_back(connect(away))
             assert load(deployed.experiment_file).champion.model_version == "immr-1"
         assert roles(deployed) == ("immr-2", None)
-        with pytest.raises(ExperimentError, match="run `immr experiment rollback` again"):
-            start(connect(deployed))
+        with pytest.raises(ExperimentError, match="registry and deployment were not updated"):
+            start(connect(away))
         assert roll_back(connect(deployed)).champion.model_version == "immr-1"
         assert roles(deployed) == ("immr-1", None)
         assert deployments(deployed) == {"champion": "immr-1"}
@@ -109,7 +111,7 @@ def test_a_killed_rollback_is_in_the_history_and_completed_by_the_next_decision(
     assert [event.what for event in past.events] == ["started", "promoted", "undone"]
     assert report(connect(deployed), past.name).count("<strong>Undone on") == 1
     assert (roles(deployed), deployments(deployed)) == (("immr-1", None), {"champion": "immr-1"})
-    assert [each["action"] for each in connect(deployed).registry.decisions()] == ["roll back"]
+    assert [each["action"] for each in connect(deployed).registry.decisions()] == ["promote", "roll back"]
 
 
 def test_a_rollback_killed_before_the_experiment_changed_leaves_nothing(

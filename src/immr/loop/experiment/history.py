@@ -1,25 +1,22 @@
-"""History: list all tests, and keep the report of each."""
+"""History: list all tests, and show the report of each."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from immr.errors import ExperimentBusyError, ExperimentError, ImmrError
+from immr.errors import ExperimentBusyError, ExperimentError
 from immr.experiment.definition import load
 from immr.experiment.history import Happening, PastTest, TestEvent, read
-from immr.loop.experiment.noting import kept_report, notes_marker, who
+from immr.loop.experiment.noting import notes_marker, who
+from immr.loop.experiment.reports import kept_report, report_page
 from immr.loop.experiment.running import exclusive
-from immr.loop.watch import Watched, read_out
-from immr.storage.atomic import write_atomically
+from immr.loop.watch import read_out
 
 if TYPE_CHECKING:
     from immr.wiring import Parts
-
-log = logging.getLogger(__name__)
 
 
 def history(parts: Parts) -> list[PastTest]:
@@ -28,15 +25,6 @@ def history(parts: Parts) -> list[PastTest]:
         with suppress(ExperimentBusyError), exclusive(parts, timeout_s=0):
             pass  # this adds what a killed command had not noted yet
     return read(parts.settings.history_file)
-
-
-def keep_report(parts: Parts, watched: Watched, ending: Sequence[TestEvent]) -> None:
-    """Keep the report of a test that ends with these events; a report that fails is logged."""
-    name = watched.experiment.name
-    try:
-        write_atomically(kept_report(parts, name), report_page(parts, watched, ending))
-    except (ImmrError, OSError) as error:
-        log.warning("there is no report of %s: %s", name, error)
 
 
 def rollback_events(parts: Parts, bad: str, back: str) -> list[TestEvent]:
@@ -89,13 +77,3 @@ def _current_or_last(parts: Parts) -> str:
     if tests := history(parts):
         return tests[0].name
     raise ExperimentError("there has been no test to report on: run `immr experiment start`")
-
-
-def report_page(parts: Parts, watched: Watched, ending: Sequence[TestEvent] = ()) -> str:
-    """The page of a readout, with what has happened to its test, also with the events that are about to end it."""
-    from immr.readout.printed.report import render
-
-    past = next((each for each in history(parts) if each.name == watched.experiment.name), None)
-    events = past.events if past else ()
-    new = tuple(each for each in ending if each not in events)
-    return render(watched.experiment, watched.readout, watched.decision, watched.segments, (*events, *new))

@@ -1,4 +1,8 @@
-"""Save a change of the experiment with its lines in the history, so that a crash in between loses neither."""
+"""Save a change of the experiment with all that tells people of it, so that a crash in between loses nothing.
+
+That is its lines in the history, the report of a test that ends, and alerts. They are in a file before the change is
+saved; after a crash, the next command that changes the experiment delivers them, see `exclusive`.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,17 @@ import getpass
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from immr.alerts.alert import Alert
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, load, save
 from immr.experiment.history import Happening, TestEvent, add_missing, from_row, to_row
 from immr.experiment.revision import revision_of
+from immr.loop.experiment.reports import keep_report, last_report
+from immr.loop.watch import read_out
 from immr.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -22,6 +30,9 @@ if TYPE_CHECKING:
     from immr.wiring import Parts
 
 log = logging.getLogger(__name__)
+
+_READ_OUT_TRIES = 2
+"""A readout that ends the process, for lack of memory, must not end every later command too."""
 
 
 def events_of(
@@ -49,68 +60,80 @@ def events_of(
     return [event]
 
 
-def save_noted(parts: Parts, after: Experiment, events: Sequence[TestEvent]) -> None:
-    """Save an experiment, then add what happened to the history.
+def save_noted(
+    parts: Parts,
+    after: Experiment,
+    events: Sequence[TestEvent],
+    report: str = "",
+    alerts: Sequence[Alert] = (),
+    reads_out: bool = False,
+) -> None:
+    """Save an experiment, then add what happened to the history, keep the report, and send the alerts.
 
-    After a crash in between, the next command that changes the experiment adds it, see `exclusive`.
+    Args:
+        parts: The process's adapters.
+        after: The experiment.
+        events: What happened.
+        report: The page of the test that these events end; empty for none.
+        alerts: Sent once the experiment is saved; after a crash perhaps twice.
+        reads_out: Read the saved experiment out, for the events' reason and the report.
     """
-    intend(parts, after, events)
+    if events or alerts:
+        content = {
+            "after": revision_of(after),
+            "events": [to_row(each) for each in events],
+            "report": report,
+            "alerts": [asdict(each) for each in alerts],
+            "readouts": _READ_OUT_TRIES if reads_out else 0,
+        }
+        write_atomically(notes_marker(parts), json.dumps(content))
     save(after, parts.settings.experiment_file)
     complete_notes(parts)
 
 
-def intend(parts: Parts, after: Experiment, events: Sequence[TestEvent]) -> None:
-    """Write down the events that belong to a change, before it is saved."""
-    if events:
-        content = {"after": revision_of(after), "events": [to_row(each) for each in events]}
-        write_atomically(notes_marker(parts), json.dumps(content))
-
-
 def complete_notes(parts: Parts) -> None:
-    """Add the events of the last change to the history and to kept reports, unless the change was never saved."""
+    """Write history and report of the last change, and send its alerts, unless the change was never saved."""
     marker = notes_marker(parts)
     if not marker.is_file():
         return
     intended = json.loads(marker.read_text(encoding="utf-8"))
-    try:
-        is_saved = revision_of(load(parts.settings.experiment_file)) == intended["after"]
-    except ExperimentError:
-        is_saved = False
-    if is_saved:
-        events = [from_row(row) for row in intended["events"]]
+    if _is_saved(parts, intended["after"]):
+        events, page = [from_row(row) for row in intended["events"]], intended.get("report", "")
+        if tries := intended.get("readouts", 0):
+            write_atomically(marker, json.dumps(intended | {"readouts": tries - 1}))
+            events, page = _read_out(parts, events)
         add_missing(parts.settings.history_file, events)
-        for event in events:
-            _mark_rollback(kept_report(parts, event.test), event)
+        keep_report(parts, page, events)
+        for alert in intended.get("alerts", ()):
+            parts.alerts.send(Alert(**alert))
     marker.unlink()
 
 
-def notes_marker(parts: Parts) -> Path:
-    """A file with the events of a change that is being saved; deleted once the history has them."""
-    return parts.settings.experiment_file.with_name("noting")
-
-
-def kept_report(parts: Parts, test: str) -> Path:
-    """Where the report of an ended test is kept.
-
-    Raises:
-        ExperimentError: The name is not that of a test.
-    """
-    if not test or "/" in test or test.startswith("."):
-        raise ExperimentError(f"{test!r} is not the name of a test: see `immr experiment history`")
-    return parts.settings.test_reports / f"{test}.html"
-
-
-def _mark_rollback(kept: Path, event: TestEvent) -> None:
-    """A kept report of a promotion says that it was undone or restored later."""
-    from immr.readout.printed.report import mark_rollback
-
-    if event.what not in ("undone", "restored"):
-        return
+def _is_saved(parts: Parts, revision: str) -> bool:
     try:
-        if kept.is_file():
-            write_atomically(kept, mark_rollback(kept.read_text(encoding="utf-8"), event))
-    except OSError as error:
-        log.warning("%s does not say that the promotion was %s: %s", kept, event.what, error)
+        return revision_of(load(parts.settings.experiment_file)) == revision
+    except ExperimentError:
+        return False
+
+
+def _read_out(parts: Parts, events: list[TestEvent]) -> tuple[list[TestEvent], str]:
+    """The events with the reason and the numbers of a readout, and the report.
+
+    Users have left the challenger already, so an event log that is down only costs the report.
+    """
+    try:
+        watched = read_out(parts)
+    except Exception as error:  # any error: it would keep every later command from working
+        log.warning("there is no report of %s: %s", ", ".join(each.test for each in events), error)
+        return events, ""
+    decision = watched.decision
+    events = [replace(each, reason=decision.reason, numbers=decision.numbers) for each in events]
+    return events, last_report(parts, watched, events)
+
+
+def notes_marker(parts: Parts) -> Path:
+    """A file with the events of a change that is being saved; deleted once history, report and alerts are out."""
+    return parts.settings.experiment_file.with_name("noting")
 
 
 def who() -> str:

@@ -13,6 +13,7 @@ from immr.experiment.changes import check_weight
 from immr.experiment.definition import CHAMPION, Experiment
 from immr.experiment.waiting import Queue, WaitingVersion, load_queue, save_queue
 from immr.loop.deploy import deploy_locked, unfit
+from immr.loop.experiment.completing import completed
 from immr.loop.experiment.running import exclusive, running_test
 from immr.loop.experiment.start import answers, start_locked
 from immr.packaging.bento import tag_of
@@ -83,7 +84,7 @@ def deploy_or_wait(
     """
     check_weight(share)
     bento = bento or tag_of(version.id)
-    with exclusive(parts):
+    with completed(parts):
         queue = load_queue(parts.settings.queue_file)
         before = parts.registry.roles()
         passed_over = tuple(unfit(parts, version, bento)) if force else ()
@@ -112,7 +113,7 @@ def start_or_wait(parts: Parts, share: float) -> Experiment | Waiting:
     Raises:
         ExperimentError: A test is running, nothing is deployed, or another process is changing the experiment.
     """
-    with exclusive(parts):
+    with completed(parts):
         deployed = parts.deployer.current()
         challengers = [each for each in deployed if each.role != CHAMPION]
         if challengers and running_test(parts) is None:
@@ -176,7 +177,7 @@ def advance(parts: Parts) -> Experiment | None:
     """
     if not load_queue(parts.settings.queue_file).versions:
         return None
-    with exclusive(parts):
+    with completed(parts):
         return advance_locked(parts)
 
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from immr.errors import ImmrError
 from immr.experiment import changes
-from immr.experiment.definition import Experiment, load, save
-from immr.loop.experiment.history import keep_report
-from immr.loop.experiment.noting import complete_notes, events_of, intend, save_noted
+from immr.experiment.definition import Experiment, load
+from immr.loop.experiment.completing import can_complete
+from immr.loop.experiment.noting import events_of, save_noted
 from immr.loop.experiment.queue import advance_locked
 from immr.loop.experiment.running import exclusive, running_test
-from immr.loop.watch import read_out
 
 if TYPE_CHECKING:
-    from immr.experiment.history import TestEvent
     from immr.wiring import Parts
-
-log = logging.getLogger(__name__)
 
 
 def ramp(parts: Parts, weight: float, revision: str = "") -> Experiment:
@@ -47,24 +39,7 @@ def stop(parts: Parts, revision: str = "") -> Experiment:
         was_running = running_test(parts) is not None
         stopped = changes.stop(load(parts.settings.experiment_file))
         events = events_of(stopped, "stopped") if was_running else []
-        intend(parts, stopped, events)
-        save(stopped, parts.settings.experiment_file)
-        if events:
-            _read_out_and_note(parts, stopped, events)
-        advance_locked(parts)
+        save_noted(parts, stopped, events, reads_out=True)
+        if can_complete(parts):
+            advance_locked(parts)
         return stopped
-
-
-def _read_out_and_note(parts: Parts, stopped: Experiment, events: Sequence[TestEvent]) -> None:
-    """Users have left the challenger already, so an event log that is down only costs the report."""
-    try:
-        watched = read_out(parts)
-    except ImmrError as error:
-        log.warning("there is no report of %s: %s", stopped.name, error)
-        complete_notes(parts)
-        return
-    decision = watched.decision
-    events = [replace(each, reason=decision.reason, numbers=decision.numbers) for each in events]
-    intend(parts, stopped, events)
-    complete_notes(parts)
-    keep_report(parts, watched, events)

@@ -12,6 +12,7 @@ from immr.errors import ExperimentError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, load
 from immr.experiment.waiting import hold
+from immr.loop.experiment.following_up import follow_up
 from immr.loop.experiment.history import rollback_events
 from immr.loop.experiment.noting import events_of, save_noted
 from immr.loop.experiment.running import exclusive
@@ -37,6 +38,10 @@ def roll_back(parts: Parts, revision: str = "") -> Experiment:
             deployment could not be changed, or the experiment has another `revision`.
     """
     with exclusive(parts, revision=revision):
+        try:
+            follow_up(parts)
+        except ImmrError as error:  # users must leave a bad version even if the registry is down
+            log.warning("the last decision is not carried out everywhere yet: %s", error)
         experiment = load(parts.settings.experiment_file)
         back = experiment if rollback_incomplete(parts, experiment) else _switch_back(parts, experiment)
         complete_rollback(parts, back)
@@ -81,10 +86,9 @@ def _switch_back(parts: Parts, experiment: Experiment) -> Experiment:
     bad, events = experiment.champion.model_version, []
     if experiment.state == "running":
         events = events_of(experiment, "rolled back", f"All users get {version} again, by hand.")
-    save_noted(parts, back, [*events, *rollback_events(parts, bad, version)])
-    parts.alerts.send(
-        Alert(f"{bad} was rolled back by hand", f"All users get {version} again.", parts.settings.page_link)
-    )
+    text = f"All users get {version} again."
+    alert = Alert(f"{bad} was rolled back by hand", text, parts.settings.page_link)
+    save_noted(parts, back, [*events, *rollback_events(parts, bad, version)], alerts=[alert])
     return back
 
 

@@ -12,10 +12,10 @@ from immr.errors import ExperimentError, ExperimentRunningError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, Kind, load
 from immr.experiment.waiting import load_queue, save_queue
+from immr.loop.experiment.completing import completed
 from immr.loop.experiment.noting import events_of, save_noted
 from immr.loop.experiment.plan import planned_users
-from immr.loop.experiment.rollback import rollback_incomplete
-from immr.loop.experiment.running import exclusive, running_test
+from immr.loop.experiment.running import running_test
 from immr.types import in_a_sentence
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def start(
         ExperimentError: A test is already running, a version is not deployed or does not answer, there is no
             challenger to give `weight`, `ramp` or `kind` to, or the experiment has another revision.
     """
-    with exclusive(parts, revision=revision):
+    with completed(parts, revision):
         if weight is not None or ramp or kind == "interleave":
             _require_challenger(parts)
         return start_locked(parts, weight, kind, ramp, ramp_every_s, holdout)
@@ -96,7 +96,7 @@ def shadow(parts: Parts) -> Experiment:
     Raises:
         ExperimentError: A test is already running, or a version is not deployed or does not answer.
     """
-    with exclusive(parts):
+    with completed(parts):
         _refuse_second_test(parts)
         champion, challengers = _deployed(parts)
         if len(challengers) != 1:
@@ -185,11 +185,6 @@ def _refuse_second_test(parts: Parts) -> None:
     if not parts.settings.experiment_file.is_file():
         return
     current = load(parts.settings.experiment_file)
-    if rollback_incomplete(parts, current):
-        raise ExperimentError(
-            f"the rollback to {current.champion.model_version} is incomplete: run `immr experiment rollback` "
-            "again to complete it"
-        )
     if running_test(parts):
         raise ExperimentRunningError(
             f"experiment {current.name} is already running: ramp it, or run `immr experiment stop` first"

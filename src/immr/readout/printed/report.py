@@ -94,7 +94,7 @@ def segments_plot(segments: Sequence[Segment], name: str, width_px: int = 700) -
 
 
 def progress(experiment: Experiment, readout: Readout, decision: Decision) -> str:
-    """How far a test is: "2,000 of 10,196 users; about 3 days". Empty once it is decided or over, or without a plan."""
+    """How far a running test is: "2,000 of 10,196 users; about 3 days". Empty if it is decided or has no plan."""
     if readout.plan is None or decision.action != "wait" or experiment.state != "running":
         return ""
     users, needed = readout.pair_users, readout.plan.users_always_valid
