@@ -264,9 +264,8 @@ def _show(watched: watch_verb.Watched, as_csv: bool, parquet: Path | None, as_js
     if as_json:
         segments = [each.to_json() for each in watched.segments]
         decision = asdict(watched.decision)
-        state = watched.experiment.state
-        found = {"state": state, "readout": watched.readout.to_json(), "decision": decision}
-        print_json({**found, "segments": segments})
+        about = {"state": watched.experiment.state, "readout": watched.readout.to_json()}
+        print_json({**about, "decision": decision, "segments": segments})
     else:
         _print_readout(watched)
 
@@ -279,24 +278,17 @@ def _print_experiment(experiment: Experiment, as_json: bool) -> None:
 
 
 def _print_readout(watched: watch_verb.Watched) -> None:
+    from immr.readout.printed import text
     from immr.readout.printed.report import progress
-    from immr.readout.printed.text import (
-        as_rows,
-        check_rows,
-        headline,
-        preference_rows,
-        secondary_rows,
-        segment_rows,
-    )
 
     readout = watched.readout
-    _print_table("A/B readout", as_rows(readout))
-    _print_table("Interleaving: 1 is for the challenger, −1 for the champion", preference_rows(readout))
-    _print_table("Other metrics", secondary_rows(readout))
+    _print_table("A/B readout", text.as_rows(readout))
+    _print_table("Interleaving: 1 is for the challenger, −1 for the champion", text.preference_rows(readout))
+    _print_table("Other metrics", text.secondary_rows(readout))
     if readout.revenue is not None:
         console.print(readout.revenue.sentence, highlight=False)
-    _print_table("CTR by segment, corrected for their number", segment_rows(watched.segments))
-    _print_table("Sample ratio and guardrails", check_rows(readout))
+    _print_table("CTR by segment, corrected for their number", text.segment_rows(watched.segments))
+    _print_table("Sample ratio and guardrails", text.check_rows(readout))
     if readout.sample_ratio is not None and readout.sample_ratio.ok:
         console.print(
             f"the users match the weights (p = {readout.sample_ratio.p_value:.3f})", highlight=False
@@ -313,7 +305,7 @@ def _print_readout(watched: watch_verb.Watched) -> None:
             f"{readout.plan.users_one_look:,} with one look",
             highlight=False,
         )
-    verdict = headline(watched.experiment, watched.decision)
+    verdict = text.headline(watched.experiment, watched.decision)
     console.print(f"[bold]{verdict}[/]: {watched.decision.reason}", highlight=False)
 
 
