@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -209,6 +209,12 @@ def _check_url(variable: str, url: str) -> None:
         raise SettingsError(
             f"{variable} is not a URL ({error}): write special characters of a password as percent escapes"
         ) from error
+
+
+def query_of(url: str, keep_blank_values: bool = False) -> dict[str, str]:
+    """What a URL's query sets. A plus sign stays one, as in a password; it is a space only in HTML forms."""
+    query = url.partition("?")[2].partition("#")[0]
+    return dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=keep_blank_values))
 
 
 def without_credentials(url: str) -> str:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from immr.errors import SettingsError
-from immr.settings import Settings
+from immr.settings import Settings, query_of
 from immr.storage import fingerprint
 
 if TYPE_CHECKING:
@@ -253,8 +253,7 @@ def _namespace(url: str) -> tuple[str, dict[str, str]]:
     """The namespace in a URL (by default our own), and the URL's query."""
     from immr.cluster import api
 
-    parts = urlsplit(url)
-    return parts.hostname or api.own_namespace(), dict(parse_qsl(parts.query))
+    return urlsplit(url).hostname or api.own_namespace(), query_of(url)
 
 
 def _path(variable: str, url: str, scheme: str) -> Path:

@@ -2,6 +2,7 @@ import pytest
 
 from immr.errors import SettingsError
 from immr.launch.job_shape import JobShape, for_run
+from immr.settings import query_of
 
 
 def test_a_url_sets_each_field() -> None:
@@ -14,6 +15,11 @@ def test_a_url_sets_each_field() -> None:
 def test_a_run_owns_its_jobs() -> None:
     assert for_run("kubeflow://immr?queue=team", "run-7") == "kubeflow://immr?queue=team&run=run-7"
     assert for_run("local://", "run-7") == "local://"
+
+
+def test_values_reach_the_jobs_of_a_run_unchanged() -> None:
+    url = for_run("kubeflow://immr?environment=FLAGS%3D-XX:+UseG1GC%20-v", "r")
+    assert query_of(url) == {"environment": "FLAGS=-XX:+UseG1GC -v", "run": "r"}
 
 
 def test_gpus_are_counted_per_pod() -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from immr.cluster.api import own_namespace
 from immr.cluster.retries import describe
@@ -17,7 +17,7 @@ from immr.doctor.pipelines import retries_of
 from immr.errors import ImmrError
 from immr.launch.operators import KINDS, choose, served
 from immr.launch.trainjob import RUNTIME, TrainJobs
-from immr.settings import Settings
+from immr.settings import Settings, query_of
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -82,7 +82,7 @@ def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
     oldest, part = (_OLDEST_WITH_IMAGES, "storage=oci://") if images else (_OLDEST, "KServe 0.20")
     if not _is_new_enough(server.found, oldest):
         server = replace(server, ok=False, remedy=f"upgrade: {part} needs {'.'.join(map(str, oldest))}")
-    operator = dict(parse_qsl(urlsplit(settings.launch_url).query)).get("operator", "")
+    operator = query_of(settings.launch_url).get("operator", "")
     training = _training(calls, operator)
     return [
         server,
@@ -167,7 +167,7 @@ def _training(calls: _ApiCalls, operator: str) -> Finding:
 
 def _as_used(operator: Operator, settings: Settings, training: str) -> Operator:
     """The operator, needed if the settings or the operator of training use it."""
-    deploying = dict(parse_qsl(urlsplit(settings.deploy_url).query))
+    deploying = query_of(settings.deploy_url)
     used = {
         "keda.sh": deploying.get("in_flight_target", "0") != "0",
         "jobset.x-k8s.io": training.startswith(TrainJobs.name),

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
 from immr.deploy.inference_service import ServingShape
@@ -18,7 +18,7 @@ from immr.doctor.finding import Finding
 from immr.errors import ContractError, SettingsError
 from immr.launch.job_shape import JobShape
 from immr.packaging.requirements import install_command
-from immr.settings import without_credentials
+from immr.settings import query_of, without_credentials
 
 _TIMEOUT_S = 3.0
 _KAFKA_PORT = 9092
@@ -146,7 +146,7 @@ def _connect(address: str, default_port: int) -> str:
 
 def _on_cluster(shape: type[JobShape] | type[ServingShape]) -> Callable[[str], str]:
     def check(url: str) -> str:
-        shape.from_query(dict(parse_qsl(urlsplit(url).query)))
+        shape.from_query(query_of(url))
         return "on a cluster: see `immr doctor --cluster`"
 
     return check

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from immr import __version__
 from immr.cluster.objects import shape_from_query
+from immr.settings import query_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def for_run(launch_url: str, run: str, gpus_per_process: int = 0) -> str:
     parts = urlsplit(launch_url)
     if parts.scheme != "kubeflow":
         return launch_url
-    query = dict(parse_qsl(parts.query)) | {"run": run}
+    query = query_of(launch_url) | {"run": run}
     if gpus_per_process:
         query["gpus"] = str(gpus_per_process * JobShape.from_query(query).processes_per_pod)
-    return urlunsplit(parts._replace(query=urlencode(query)))
+    return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
+
+from immr.settings import query_of
 
 if TYPE_CHECKING:
     from immr.recipes import Recipe
@@ -72,7 +73,7 @@ def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> Packaged:
             bento_home=bento_home,
             match_rule=match_rule,
         )
-    store = dict(parse_qsl(urlsplit(parts.settings.deploy_url).query)).get("storage", "")
+    store = query_of(parts.settings.deploy_url).get("storage", "")
     copied_to = store if store.startswith(STORES) else ""
     if copied_to:
         upload(bento_home, tag, copied_to)

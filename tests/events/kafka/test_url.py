@@ -35,6 +35,10 @@ def test_a_url_has_brokers_topic_and_settings(tmp_path: Path) -> None:
             KafkaUrl.parse(wrong)
 
 
+def test_a_plus_sign_in_a_password_is_no_space() -> None:
+    assert KafkaUrl.parse("kafka://a:1/t?sasl.password=a+b%2Fc%20d").config["sasl.password"] == "a+b/c d"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -27,6 +27,10 @@ def test_a_parameter_of_the_url_replaces_a_default() -> None:
     assert options == "-c jit=off -c search_path=immr_events"
 
 
+def test_a_plus_sign_is_no_space() -> None:
+    assert PostgresUrl.parse("postgresql://host/db?password=a+b%2Fc%20d").parameters["password"] == "a+b/c d"
+
+
 def test_a_password_is_not_shown() -> None:
     url = PostgresUrl.parse("postgresql://immr:hunter2@host/db")
     assert url.parameters["password"] == "hunter2"

@@ -1,3 +1,6 @@
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
 from immr.errors import SettingsError
@@ -19,3 +22,10 @@ from immr.governance.engines.engine import connect
 def test_other_urls_are_refused_with_a_remedy(url: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         connect(url)
+
+
+def test_a_plus_sign_is_no_space(tmp_path: Path) -> None:
+    """Spark's options have them as well: -XX:+UseG1GC."""
+    (tmp_path / "a+b").mkdir()
+    with closing(connect(f"duckdb://?temp_directory={tmp_path}/a+b")) as engine:
+        assert engine.scratch == tmp_path / "a+b"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from immr.errors import SettingsError
+from immr.settings import query_of
 
 _EXAMPLE = "kafka://host:9092/immr-events"
 
@@ -43,7 +44,7 @@ class KafkaUrl:
         if parts.scheme != "kafka" or not parts.netloc or not topic or "/" in topic:
             raise SettingsError(f"the Kafka URL lacks a broker or a topic: use {_EXAMPLE}")
         config = {"bootstrap.servers": parts.netloc}
-        for name, value in parse_qsl(parts.query):
+        for name, value in query_of(url).items():
             if name.endswith(".file"):
                 config[name.removesuffix(".file")] = _read(name, value)
             else:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from immr.errors import SettingsError
+from immr.settings import query_of
 
 _EXAMPLE = "postgresql://user@host:5432/database"
 _DEFAULT_SCHEMA = "immr_events"
@@ -60,9 +61,9 @@ class PostgresUrl:
         try:
             parts = urlsplit(url)
             shown = f"{parts.hostname or 'the default host'}:{parts.port or 5432}{parts.path}"
-            query = dict(parse_qsl(parts.query, keep_blank_values=True))
+            query = query_of(url, keep_blank_values=True)
             schema = query.pop("schema", default_schema)
-            # libpq takes a + literally
+            # libpq takes a + literally, so a space must not become one
             given = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(query, quote_via=quote))))
         except (ValueError, ProgrammingError):
             raise SettingsError(

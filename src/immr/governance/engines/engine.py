@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
 
 from immr.errors import SettingsError
+from immr.settings import query_of
 
 
 class Engine(Protocol):
@@ -49,8 +49,7 @@ def connect(engine_url: str) -> Engine:
     Raises:
         SettingsError: a URL that no engine understands, or an engine that cannot be had here.
     """
-    address, _, query = engine_url.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    address, options = engine_url.partition("?")[0], query_of(engine_url, keep_blank_values=True)
     if address == "duckdb://":
         from immr.governance.engines.duckdb_engine import DuckDBEngine
 
