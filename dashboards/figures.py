@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -66,7 +67,9 @@ def ctr_buckets(
 
 def bucket_size(span_s: float) -> int:
     """The shortest bucket length that divides the span into at most thirty buckets."""
-    return next((size for size in BUCKETS_S if span_s / size <= _MAX_BUCKETS), BUCKETS_S[-1])
+    longest = BUCKETS_S[-1]
+    weeks = longest * math.ceil(span_s / (longest * _MAX_BUCKETS))
+    return next((size for size in BUCKETS_S if span_s / size <= _MAX_BUCKETS), weeks)
 
 
 def merge(buckets: Iterable[CtrBucket], size_s: int) -> list[VersionBucket]:

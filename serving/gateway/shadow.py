@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 LABEL = "shadow"
 MAX_WAITING = 32
+MAX_WAITING_BYTES = 64 * 2**20
+"""Of the bodies, which may have 10 MB each."""
 _WORKERS = 4
 
 
@@ -35,6 +37,7 @@ class Shadow:
         self._variants = variants
         self._metrics = metrics
         self._copies: asyncio.Queue[_Copy] = asyncio.Queue(MAX_WAITING)
+        self._waiting_bytes = 0
         self._workers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -49,14 +52,17 @@ class Shadow:
 
     def copy(self, variant: Variant, form: SearchForm, query_id: str, shown: Sequence[str]) -> None:
         """Queues a copy of a search for this variant; `shown` are the items that the shopper got."""
-        try:
-            self._copies.put_nowait(_Copy(variant, form, query_id, shown))
-        except asyncio.QueueFull:
+        size = len(form.body)
+        if self._copies.full() or self._waiting_bytes + size > MAX_WAITING_BYTES:
             self._metrics.shadow.labels("left_out").inc()
+        else:
+            self._waiting_bytes += size
+            self._copies.put_nowait(_Copy(variant, form, query_id, shown))
 
     async def _work(self) -> None:
         while True:
             copy = await self._copies.get()
+            self._waiting_bytes -= len(copy.form.body)
             try:
                 await self._ask(copy)
             except Exception:  # any error: without its workers, shadow mode would end unnoticed

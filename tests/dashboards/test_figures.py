@@ -60,7 +60,8 @@ def test_sparse_buckets_are_merged_into_the_next_of_their_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "size"), [(0, 5), (150, 5), (151, 10), (7200, 300), (40 * 86400, 7 * 86400)]
+    ("seconds", "size"),
+    [(0, 5), (150, 5), (151, 10), (7200, 300), (40 * 86400, 7 * 86400), (400 * 86400, 14 * 86400)],
 )
 def test_a_span_has_at_most_thirty_buckets(seconds: float, size: int) -> None:
     assert bucket_size(seconds) == size
