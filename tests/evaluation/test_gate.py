@@ -28,7 +28,7 @@ def test_a_better_model_passes_with_a_sentence_and_numbers(model: Model) -> None
         f"The gate passes: on the same 60 photos the candidate's recall@1 of the class is 1.000 "
         f"and the champion's {measured:.3f}, a difference of {1 - measured:+.3f} (95% interval "
     )
-    assert "resampling 12 classes widened for the small sample). Its lower" in verdict.sentence
+    assert "resampling 12 classes, widened for the small sample). Its lower" in verdict.sentence
     assert "bound is above the margin of +0.000" in verdict.sentence
     assert verdict.numbers["clusters"] == 12
     assert verdict.numbers["difference_low"] == verdict.difference.low

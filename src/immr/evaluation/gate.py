@@ -90,7 +90,7 @@ def gate(
         f"{_named(candidate, metric)} is {own.mean:.3f} and the champion's {theirs.mean:.3f}, "
         f"a difference of {difference.mean:+.3f} "
         f"({recipe.confidence:.0%} interval {difference.low:+.3f} to {difference.high:+.3f}, resampling "
-        f"{candidate.clusters} widened for the small sample). "
+        f"{candidate.clusters}, widened for the small sample). "
         f"Its lower bound is {'above' if above else 'not above'} the margin of "
         f"{recipe.margin:+.3f}{_of_slices(slices, above)}."
     )
