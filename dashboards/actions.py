@@ -87,7 +87,7 @@ def possible_actions(experiment: Experiment, decision: Decision | None = None) -
 
 
 def _decide(experiment: Experiment, decision: Decision | None) -> Action:
-    """Its label names what the decision is now; the command decides again."""
+    """The button's label names the present decision; its command decides again."""
     versions = {side.name: side.model_version for side in experiment.variants}
     label = "Decide"
     if decision is not None and decision.winner is not None:

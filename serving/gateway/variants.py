@@ -158,7 +158,7 @@ class Variants:
 
         Raises:
             ProblemError: the variant has no such picture, or does not know the caller's key.
-            VariantDownError: it does not answer.
+            VariantDownError: The variant does not answer.
         """
         path = f"/v1/items/{quote(item_id, safe='')}/image"
         answer = await self._request(self._pictures, variant, "GET", path, headers)
@@ -171,7 +171,7 @@ class Variants:
 
         Raises:
             ProblemError: the photo is invalid, or the variant is at capacity.
-            VariantDownError: it does not answer.
+            VariantDownError: The variant does not answer.
         """
         answer = await self._request(self._searches, variant, "POST", REGIONS_PATH, form.headers, form.body)
         if answer.status >= 400:

@@ -33,7 +33,7 @@ def cors(origins: str) -> Middleware:
             port and a slash at the end, which browsers never send, make no difference.
 
     Raises:
-        SettingsError: one of them is not an origin.
+        SettingsError: An entry is not an origin.
     """
     listed = _listed(origins)
     for origin in listed:

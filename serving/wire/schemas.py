@@ -92,7 +92,7 @@ def no_truth(value: Any) -> Any:
     """Refuses true and false in place of a number; Pydantic reads them as 1 and 0.
 
     Raises:
-        ValueError: it is one of them.
+        ValueError: The value is true or false.
     """
     if isinstance(value, bool):
         raise ValueError("Send a number, not true or false")

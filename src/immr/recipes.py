@@ -296,7 +296,7 @@ def check_encoders(recipe: Recipe) -> None:
     """Check that the recipe's encoders exist and take pictures of its sizes. Imports torch.
 
     Raises:
-        RecipeError: They do not; the message names the setting.
+        RecipeError: An encoder or a size does not fit; the message names the setting.
     """
     from immr.model.encoders import by_name as encoders
 

@@ -169,7 +169,7 @@ def _escaped(text: str) -> str:
 
 
 def _is_old(file: Path) -> bool:
-    """Whether it has waited for a day, by the time in its name."""
+    """Whether an alert has waited for a day, by the time in its file's name."""
     waited_s = time.time() - int(file.name[:20]) / 1e9
     if waited_s > MAX_AGE_S:
         log.error("an alert could not be delivered for a day and is dropped: %s", file.name)

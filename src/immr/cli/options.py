@@ -84,7 +84,7 @@ def percents(text: str, option: str) -> list[float]:
     """The shares in a comma-separated option of percents.
 
     Raises:
-        BadParameter: It is something else.
+        BadParameter: The text is not a list of percents.
     """
     try:
         shares = [float(part) / 100 for part in text.split(",")]
@@ -109,7 +109,7 @@ def seconds(text: str, option: str) -> int:
     """The length of a time such as 30m, 6h or 1d.
 
     Raises:
-        BadParameter: It is something else.
+        BadParameter: The text is not a length of time.
     """
     units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     if text[:-1].isdecimal() and text[-1] in units and int(text[:-1]) > 0:

@@ -72,8 +72,8 @@ def load(uri: str, min_side_px: int | None = None, sha256: str | None = None) ->
         sha256: the hash that its content had before; None accepts any content.
 
     Raises:
-        DataError: it cannot be read.
-        ImageError: it is not a picture, or has changed; the message names the file.
+        DataError: The file cannot be read.
+        ImageError: The file is not a picture, or has changed; the message names it.
     """
     content = read(uri)
     if sha256 is not None and fingerprint.of_bytes(content) != sha256:

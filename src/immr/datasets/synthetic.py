@@ -55,7 +55,7 @@ _SPRITE_PX = 180
 
 @dataclass(frozen=True)
 class SyntheticRecipe:
-    """Its size; the default is about as large as grocery."""
+    """The size of the data set; the default is about as large as grocery."""
 
     seed: int = 0
     items: int = 80

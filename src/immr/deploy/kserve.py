@@ -141,7 +141,7 @@ class KserveDeployer:
         """Return once the version is ready and no pod with another content is left.
 
         Raises:
-            DeployError: Its pods cannot start (detected within a minute), or it was not ready in time.
+            DeployError: The version's pods cannot start (detected within a minute), or it was not ready in time.
         """
         deadline = time.monotonic() + self._shape.ready_timeout_s
         watch = ProblemWatch(self._shape)

@@ -10,7 +10,7 @@ import hashlib
 import uuid
 
 ANONYMOUS = "anonymous-"
-"""With the query's id, the user id of a search without one: that user never comes back."""
+"""Together with the query's id, stands in for the user id of a search that has none."""
 _KEY_CHARS = 4  # hex digits: many more keys than partitions, but too few to identify a user
 
 

@@ -169,7 +169,7 @@ def aware(moment: datetime) -> datetime:
     """The same time.
 
     Raises:
-        EventRefusedError: It has no time zone.
+        EventRefusedError: The time has no time zone.
     """
     if moment.tzinfo is None:
         raise EventRefusedError(f"the time {moment.isoformat()} has no time zone: use datetime.now(UTC)")

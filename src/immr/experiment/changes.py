@@ -192,7 +192,7 @@ def check_weight(weight: float, challengers: int = 1) -> None:
     """Refuse a share per challenger that leaves no users to the champion.
 
     Raises:
-        ExperimentError: it is not.
+        ExperimentError: The share is not above 0, or leaves the champion no users.
     """
     if challengers == 1 and not 0 < weight < 1:
         raise ExperimentError(

@@ -55,7 +55,7 @@ class OnlineView:
         """Delete all rows of the view, for a store that can (Redis).
 
         Raises:
-            AttributeError: it cannot.
+            AttributeError: The store cannot delete all rows at once.
         """
         self._store.delete_table(self._config, self._view)
 

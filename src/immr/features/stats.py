@@ -128,7 +128,7 @@ def checked(stats: pa.Table) -> pa.Table:
     """A table with the columns and types of `SCHEMA`.
 
     Raises:
-        ContractError: it has others.
+        ContractError: The table has other columns or types.
     """
     try:
         return stats.select(list(COLUMNS)).cast(SCHEMA).combine_chunks()

@@ -60,7 +60,7 @@ def check_binding(
     """Check that a collection belongs to a query encoder.
 
     Raises:
-        IndexMismatchError: It does not; the message names what differs on both sides.
+        IndexMismatchError: The collection belongs to another one; the message names what differs on both sides.
     """
     of_collection = {
         "version": found.version_id,

@@ -106,7 +106,7 @@ class QdrantIndex:
         """Open a version's collection for search and apply the changes that waited for it.
 
         Raises:
-            IndexMismatchError: It is missing, unfinished, or built for another encoder.
+            IndexMismatchError: The collection is missing, unfinished, or built for another encoder.
             IndexUnavailableError: The database is not available, or another process holds the folder.
         """
         collection = collection_name(version_id)

@@ -130,7 +130,7 @@ class VectorIndex(Protocol):
         """Open a version's collection.
 
         Raises:
-            IndexMismatchError: It is missing, unfinished or built for another encoder; the message names both sides.
+            IndexMismatchError: The collection is missing, unfinished, or built for another encoder.
             IndexUnavailableError: The database is not available.
         """
 

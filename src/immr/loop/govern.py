@@ -41,7 +41,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         out: A folder to copy the training set to; the copy is returned. An earlier one in it is replaced.
 
     Raises:
-        CapacityError: It needs more memory or disk than is free.
+        CapacityError: Governance needs more memory or disk than is free.
         ContractError: The data violate the contract; the message names the file and column.
         DataError: `out` holds something other than a training set.
         RecipeError: An encoder is unknown, or does not take pictures of the recipe's size; or a slice that the

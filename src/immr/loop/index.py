@@ -21,7 +21,7 @@ def index(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> IndexRe
     delivered after it.
 
     Raises:
-        CapacityError: It needs more memory or disk than is free.
+        CapacityError: The build needs more memory or disk than is free.
         IndexUnavailableError: The vector database does not answer.
         IndexMismatchError: The collection belongs to another version, or its recall is too low.
     """

@@ -65,7 +65,7 @@ def start(parts: Parts, shop: Shop, recipe: Recipe) -> Started:
         recipe: Without training, such as `zero_shot`.
 
     Raises:
-        CapacityError: It needs more memory or disk than is free.
+        CapacityError: The index needs more memory or disk than is free.
         ContractError: The items violate the contract, or none has a usable picture.
         DeployError: The champion is a version of another recipe.
         RecipeError: The recipe's model has to be trained.

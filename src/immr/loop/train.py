@@ -40,7 +40,7 @@ def train(parts: Parts, training_set: TrainingSet, recipe: Recipe, pipeline_run:
         pipeline_run: The id of the pipeline run, if this is a step of one; kept with the version.
 
     Raises:
-        CapacityError: It needs more memory or disk than is free.
+        CapacityError: Training needs more memory or disk than is free.
         RecipeError: An encoder is unknown, or does not take pictures of the recipe's size; or a slice that the
             gate's settings name does not exist.
         TrainingError: A worker failed, or the loss became NaN.

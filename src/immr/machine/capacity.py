@@ -46,7 +46,7 @@ def check(step: str, need: Need, folder: Path, too_large: TooLarge = "refuse") -
         too_large: With "warn" the step runs anyway, and the log names the figures.
 
     Raises:
-        CapacityError: It does not fit; the message gives the figures and the way out.
+        CapacityError: The step does not fit; the message gives the figures and the way out.
     """
     free = {"memory": free_memory(), "disk": free_disk(folder)}
     memory = need.memory_bytes if need.memory_bytes > _ALWAYS_TRIED else 0

@@ -28,7 +28,7 @@ def run(
     """Run `python <command>` to completion; its lines go to a file and to `tell`.
 
     Raises:
-        DeployError: it failed; the message contains its last lines.
+        DeployError: The process failed; the message contains its last lines.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     tail: list[str] = []
@@ -64,7 +64,7 @@ def serving(
     """Run `python <command>` during the block, which starts once `ready_url` answers 200.
 
     Raises:
-        DeployError: it exited or was not ready in time; the message contains its last lines.
+        DeployError: The process exited or was not ready in time; the message contains its last lines.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:

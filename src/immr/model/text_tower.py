@@ -67,7 +67,7 @@ def export_text_encoder(recipe: ModelRecipe, document: DocumentTower, folder: Pa
         The smallest cosine between its embeddings and torch's; None if the version's fusion reads no texts.
 
     Raises:
-        TrainingError: it is below `SMALLEST_COSINE`.
+        TrainingError: The exported encoder's cosine with torch is below `SMALLEST_COSINE`.
     """
     if not document.fusion.uses_text:
         return None

@@ -34,7 +34,7 @@ class VersionFile:
         """Read `version.json` from a version's folder.
 
         Raises:
-            PackagingError: It is missing or has another format.
+            PackagingError: The file is missing or has another format.
         """
         try:
             fields: dict[str, Any] = json.loads((folder / VERSION_FILE).read_text())

@@ -1,4 +1,4 @@
-"""Training examples: the signals and hand-weight score of each impression, as of when it was shown.
+"""Training examples: the signals and hand-tuned score of each impression, as of when it was shown.
 
 Shapes: R impressions, Q queries, N items, F signals.
 """

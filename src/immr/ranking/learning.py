@@ -36,7 +36,7 @@ class Learned:
 
     @property
     def passed(self) -> bool:
-        """Whether it is better than the hand-tuned weights for everybody, or for users with earlier clicks."""
+        """Whether the ranker beats the hand-tuned weights, for everybody or for users with earlier clicks."""
         return self.verdict.passed or (self.personal is not None and self.personal.passed)
 
     @property

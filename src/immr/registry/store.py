@@ -86,7 +86,7 @@ class Store:
         """Download the artifacts at a URI to `folder`, below the last part of the URI's path.
 
         Raises:
-            RegistryError: They are missing, or MLflow did not answer.
+            RegistryError: The artifacts are missing, or MLflow did not answer.
         """
         self._connected()
         from mlflow.artifacts import download_artifacts

@@ -1,4 +1,4 @@
-"""A learned ranker: what trees add to the hand-tuned weights' score. `ranker.json` in a version's folder.
+"""A learned ranker, `ranker.json` in a version's folder: what trees add to a score by hand-tuned weights.
 
 The trees were fitted on top of the hand-tuned weights (`immr.ranking`), so a ranker without trees ranks as they do.
 """
@@ -43,7 +43,7 @@ class Ranker:
     personal: Personal | None = None
 
     def applies_to(self, user: UserFeatures | None) -> bool:
-        """Whether it may order this user's candidates in another way than the hand-tuned weights do."""
+        """Whether the ranker may change the order that the hand-tuned weights give this user's candidates."""
         personal = self.personal is not None and user is not None and user.items
         return bool(self.trees.trees or personal)
 

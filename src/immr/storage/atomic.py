@@ -92,7 +92,7 @@ def check_replaceable(path: Path, expected: Collection[str]) -> None:
     """Raise if replacing a folder would delete anything other than the `expected` files.
 
     Raises:
-        DataError: it would, or `path` is a file.
+        DataError: Other files would be deleted, or `path` is a file.
     """
     found = {entry.name for entry in path.iterdir()} if path.is_dir() else set[str]()
     if path.exists() and (not path.is_dir() or found - set(expected)):

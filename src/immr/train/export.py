@@ -34,7 +34,7 @@ def export_query_encoder(recipe: ModelRecipe, tower: QueryTower, folder: Path, c
         The largest absolute difference from torch, on random pictures.
 
     Raises:
-        TrainingError: it is larger than `TOLERANCE`.
+        TrainingError: The graph's embeddings differ from torch's by more than `TOLERANCE`.
     """
     import onnx
 

@@ -249,7 +249,7 @@ class Trainer:
         """Record the losses of the steps since the last read, and return the last one.
 
         Raises:
-            TrainingError: one is not finite.
+            TrainingError: A loss is not finite.
         """
         losses, broken = self._unread.read()
         if broken:

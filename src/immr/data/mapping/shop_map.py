@@ -49,7 +49,7 @@ class TableMap:
         """Check that every mapped column is one of the table's or a declared attribute.
 
         Raises:
-            ContractError: one is not.
+            ContractError: A mapped column is neither.
         """
         known = [name for name in contract.columns.names if name != "attributes"] + list(contract.attributes)
         if unknown := self.columns.keys() - set(known):
@@ -126,7 +126,7 @@ class ShopMap:
         """Read a mapping file.
 
         Raises:
-            ContractError: it cannot be read, or has an unknown key or a value of the wrong type.
+            ContractError: The file cannot be read, or has an unknown key or a value of the wrong type.
         """
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8-sig"))

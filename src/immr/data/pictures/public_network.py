@@ -35,7 +35,7 @@ class PublicNetwork(httpcore.NetworkBackend):
         """A connection to a public address of the host.
 
         Raises:
-            ForbiddenAddressError: one of its addresses is private, link-local, this machine's or reserved.
+            ForbiddenAddressError: An address of the host is private, link-local, this machine's or reserved.
             httpcore.ConnectError: it has no address, or none answers.
         """
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
@@ -55,7 +55,7 @@ def public_addresses(host: str, port: int) -> list[str]:
     """The addresses of a host.
 
     Raises:
-        ForbiddenAddressError: one of them is not public.
+        ForbiddenAddressError: An address of the host is not public.
         httpcore.ConnectError: there is no such host.
     """
     try:

@@ -134,7 +134,7 @@ def _in_ascii(url: str) -> str:
     """The URL as browsers send it: host names in IDNA, spaces and letters like "ö" as UTF-8 in percent signs.
 
     Raises:
-        ValueError: it is not a URL.
+        ValueError: The text is not a URL.
     """
     parts = urlsplit(url)
     host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")

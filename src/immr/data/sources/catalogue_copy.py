@@ -33,7 +33,7 @@ class CatalogueCopy:
         """Read the catalogue of a shop; all of it is in memory.
 
         Raises:
-            ContractError: It is missing, cannot be read, or its files differ in the type of a column.
+            ContractError: The catalogue is missing, cannot be read, or its files differ in the type of a column.
         """
         table = shop.table(ITEMS, optional=False)
         assert table is not None

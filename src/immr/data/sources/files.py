@@ -235,7 +235,7 @@ class FilePart:
         """The first 64 KB of its content, unpacked.
 
         Raises:
-            ContractError: it cannot be read.
+            ContractError: The file cannot be read.
         """
         try:
             return self._start

@@ -23,7 +23,7 @@ def first_columns(file: TextIOBase, place: str) -> list[str]:
     """The columns in the first line that is not blank; none if there is no such line.
 
     Raises:
-        ContractError: it is not an object.
+        ContractError: The line is not an object.
     """
     first = next((line for line in file if line.strip()), "{}")
     return list(record(first, f"the first line of {place}", frozenset(), frozenset()))

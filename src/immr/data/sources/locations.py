@@ -64,7 +64,7 @@ class Location:
 
     @property
     def has_wildcards(self) -> bool:
-        """Whether it is a pattern for several files."""
+        """Whether the location is a pattern for several files."""
         return any(sign in self.path for sign in _WILDCARDS)
 
     def __truediv__(self, name: str) -> Location:
@@ -78,11 +78,11 @@ class Location:
 
     @property
     def is_missing(self) -> bool:
-        """Whether it is a path on this machine, without wildcards, where nothing is."""
+        """Whether the location is a path on this machine, without wildcards, at which nothing exists."""
         return self.local is not None and not self.has_wildcards and not self.local.exists()
 
     def is_file(self) -> bool:
-        """Whether it is an existing file.
+        """Whether the location is an existing file.
 
         Raises:
             ContractError: the file system does not answer.
@@ -93,7 +93,7 @@ class Location:
         """The content of a small file.
 
         Raises:
-            ContractError: it cannot be read.
+            ContractError: The file cannot be read.
         """
 
         def content() -> bytes:

@@ -159,7 +159,7 @@ class Shop:
 
     @property
     def is_catalogue(self) -> bool:
-        """Whether it is a single file, which holds items."""
+        """Whether the shop is a single file, which holds items."""
         return not is_warehouse(self.uri) and is_table(Location.of(self.uri))
 
     @property
@@ -189,7 +189,7 @@ class Shop:
         """One of the contract's tables; None if it is missing and optional.
 
         Raises:
-            ContractError: it is missing and not optional, or is there in more than one form.
+            ContractError: The table is missing and not optional, or exists in more than one form.
         """
         mapping = self.mapping.table(contract.name)
         if contract is ITEMS:

@@ -156,7 +156,7 @@ def tables_of(url: str) -> list[str]:
     """The names of a warehouse's tables.
 
     Raises:
-        ContractError: it does not answer.
+        ContractError: The warehouse does not answer.
     """
     try:
         with _connected(url) as connection:

@@ -33,7 +33,7 @@ def deploy_copy(parts: Parts, share: float = 0.5) -> Deployed | Waiting:
         share: Share of the users, if it has to wait in the queue.
 
     Raises:
-        CapacityError: Its collection needs more memory or disk than is free.
+        CapacityError: The copy's collection needs more memory or disk than is free.
         ContractError: The champion's training set is not in this home.
         DeployError: The copy cannot start.
         ExperimentError: There is no champion.

@@ -59,7 +59,7 @@ class Planned:
     needed: tuple[Needed, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As values of JSON."""
+        """The plan as JSON values."""
         return asdict(self)
 
 

@@ -274,7 +274,7 @@ def drop(parts: Parts, model_version: str) -> None:
     """Take a version off the queue.
 
     Raises:
-        ExperimentError: It is not in the queue.
+        ExperimentError: The version is not in the queue.
     """
     with exclusive(parts):
         queue = load_queue(parts.settings.queue_file)

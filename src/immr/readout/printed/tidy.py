@@ -148,7 +148,7 @@ def _sides(
 
 
 def _of_segment(experiment: str, segment: Segment) -> Iterator[dict[str, object]]:
-    """Its CTR, then its totals."""
+    """A variant's CTR, then its totals."""
     always = segment.always_valid
     lift = (
         segment.difference / segment.champion if segment.difference is not None and segment.champion else None

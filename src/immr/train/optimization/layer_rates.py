@@ -15,7 +15,7 @@ class Staged(Protocol):
     """An encoder that can be fine-tuned."""
 
     def stages(self) -> list[nn.Module]:
-        """Its parts in order, from the one that sees pixels to the one that returns features."""
+        """The encoder's parts in order, from the one that sees pixels to the one that returns features."""
 
 
 def parameter_groups(
