@@ -420,3 +420,18 @@ def test_an_invalid_json_line_is_named(tmp_path: Path, line: str, message: str) 
     (folder / "items.jsonl").write_text(json.dumps(item("a"), default=str) + "\n" + line)
     with pytest.raises(ContractError, match=message):
         admit(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("word", ["null", "NaN", " None ", "undefined", "#N/A", "#REF!", "\\N", "<NA>"])
+def test_ids_that_were_lost_do_not_become_one_thing_or_one_user(tmp_path: Path, word: str) -> None:
+    write(
+        tmp_path / "in",
+        items=[item("a"), item(word), item("Nan-1")],
+        queries=[query("q"), query(word), query("r", user_id=word)],
+        impressions=[impression("q", "a"), impression("q", word)],
+    )
+    found = admit(tmp_path / "in", tmp_path / "out").tables
+    why = "is missing" if word == "\\N" else "stands for a missing value, as null and nan do"
+    assert found["items"].rejected == {f"item_id {why}": 1} and found["items"].valid == 2
+    assert found["queries"].rejected == {f"query_id {why}": 1, f"user_id {why}": 1}
+    assert sum(found["impressions"].rejected.values()) == 1

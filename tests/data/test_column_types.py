@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from immr.data.column_types import UnsuitableTypeError, convert
+from immr.data.column_types import UNREADABLE, UnsuitableTypeError, convert, is_list, why_lost
 from immr.data.contract import TIMESTAMP
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -199,3 +199,38 @@ def test_the_ways_of_writing_iso_8601(text: str) -> None:
 def test_what_else_stands_for_true_false_and_missing() -> None:
     assert converted(pa.array(["1.0", "0.0"]), pa.bool_()) == [True, False]
     assert converted(pa.array(["\\N", "2"]), pa.float64()) == [None, 2.0]  # MySQL, Hive
+
+
+def test_a_missing_text_as_databases_write_it() -> None:
+    assert converted(pa.array(["\\N", "\\Name", "N"]), pa.string()) == [None, "\\Name", "N"]
+
+
+def test_what_a_mapping_cannot_read_is_no_text() -> None:
+    values = pa.array([UNREADABLE, "42.5"])
+    assert converted(values, pa.string()) == ["unreadable", "42.5"]
+    assert why_lost(values, pa.string()) == "cannot be read as the mapping says"
+    assert why_lost(pa.array([b"\xff"]), pa.string()) == "is not UTF-8 text"
+
+
+@pytest.mark.parametrize("year", [1, 999, 1500, 1677, 1678, 2261, 2262, 9999])
+def test_years_beyond_those_of_nanoseconds(year: int) -> None:
+    """The same as in Parquet; .NET writes 0001 for no time, and SAP 9999 for no end."""
+    moment = datetime(year, 6, 1, 12, tzinfo=UTC)
+    texts = [f"{year:04}-06-01T12:00:00Z", f"{year:04}-06-01 14:00:00+02:00", f"{year:04}-06-01"]
+    assert converted(pa.array(texts), TIMESTAMP) == [moment, moment, moment.replace(hour=0)]
+    beyond = ["0001-01-01T00:00:00+02:00", "9999-12-31T23:00:00-02:00", "9999-02-30", "3000-W01-1T10:00"]
+    assert converted(pa.array(beyond), TIMESTAMP) == ["unreadable"] * 4
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.string()),
+        pa.list_(pa.string(), 2),
+        pa.large_list(pa.string()),
+        pa.list_view(pa.string()),
+        pa.large_list_view(pa.string()),
+    ],
+)
+def test_lists_of_every_kind(kind: pa.DataType) -> None:
+    assert is_list(kind) and not is_list(pa.string()) and not is_list(pa.struct({}))

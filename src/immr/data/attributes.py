@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from immr.data.column_types import NOT_OF_TYPE, UnsuitableTypeError, convert
+from immr.data.column_types import UnsuitableTypeError, convert, why_lost
 from immr.data.pictures import further
 from immr.errors import ContractError
 from immr.types import AttributeKind, AttributeValue, Item
@@ -92,7 +92,7 @@ def pack(
         columns[name] = converted.to_pylist()
         lost = np.array(given.to_pylist(), dtype=bool) & np.array([value is None for value in columns[name]])
         infinite = np.array([isinstance(value, float) and math.isinf(value) for value in columns[name]])
-        for rows, reason in ((lost, NOT_OF_TYPE[_TYPES[kind]]), (infinite, "is not finite")):
+        for rows, reason in ((lost, why_lost(batch.column(name), _TYPES[kind])), (infinite, "is not finite")):
             if rows.any():
                 unreadable[f"{name} {reason}"] = rows
     rows_of_values = zip(*columns.values(), strict=True)

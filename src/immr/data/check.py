@@ -19,10 +19,10 @@ from immr.data.mapping.shop_map import PictureRules, ShopMap
 from immr.data.pictures.buckets import is_in
 from immr.data.pictures.requests import is_url
 from immr.data.rules import broken, rules_of
+from immr.data.sources import recognized
 from immr.data.sources.files import FilePart
 from immr.data.sources.parts import CHUNK_ROWS
 from immr.data.sources.queried import QueriedPart
-from immr.data.sources.recognized import decodable, files_like, unreadable_files, with_recognized_tables
 from immr.data.sources.shop import Chunk, Shop, ShopTable
 from immr.data.tables import Typed, printed, typed
 from immr.errors import ContractError
@@ -85,17 +85,17 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
     """
     named, reports = Shop.of(source), list[TableReport]()
     keys: dict[str, pd.DataFrame] = {}
-    shop = with_recognized_tables(named)
+    shop = recognized.with_recognized_tables(named)
     for contract in [ITEMS] if shop.is_catalogue else CONTRACT:
         try:
             table = shop.table(contract)
         except ContractError as error:
-            unread = unreadable_files(shop)[:_FILES_NAMED] if contract is ITEMS else []
+            unread = recognized.unreadable_files(shop)[:_FILES_NAMED] if contract is ITEMS else []
             reports.append(TableReport(contract.name, error="; ".join([*unread, str(error)])))
             continue
         if table:
             by_its_columns = table.mapping.source != named.mapping.table(contract.name).source
-            also = files_like(shop, table.mapping.source) if by_its_columns else []
+            also = recognized.files_like(shop, table.mapping.source) if by_its_columns else []
             report, keys[contract.name] = _report(
                 table, rows, shop.mapping.pictures.buckets, by_its_columns, also
             )
@@ -264,16 +264,17 @@ def _shifted_times(queries: pd.DataFrame, impressions: pd.DataFrame) -> str:
 
 
 def _proposed(table: ShopTable) -> Proposal | None:
-    part, mapping = table.parts[0], table.mapping
+    part, mapping, notes = table.parts[0], table.mapping, list[str]()
     try:
         if isinstance(part, FilePart):
-            part = replace(decodable(part), flat=frozenset())
+            part = replace(recognized.decodable(part), flat=frozenset())
+            notes = recognized.about_encoding(part) if part.encoding != mapping.encoding else []
             mapping = replace(mapping, encoding=part.encoding)
-        there, notes = part.columns(), list[str]()
+        there = part.columns()
         if table.contract.name == ITEMS.name and (system := known_system(there)):
             mapping = replace(mapping, sql=system.sql(there))
             part = QueriedPart([part], mapping.sql, table.contract.name)
-            notes = [f"an export of {system.name}: {system.note}"]
+            notes = [*notes, f"an export of {system.name}: {system.note}"]
         sample = next(iter(part.batches(_PROPOSED_FROM)), None)
         if isinstance(part, QueriedPart) and sample is not None:
             there = list(sample.schema.names)

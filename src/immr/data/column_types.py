@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,10 @@ NOT_OF_TYPE = {
 NO_VALUE = ["", "na", "n/a", "#n/a", "nan", "nat", "none", "null", "\\n"]
 """Texts in lower case that stand for a missing number, time or truth value; the last is MySQL's and Hive's."""
 
+UNREADABLE = "not readable by the mapping"
+"""Stands for a value that a mapping cannot read: no type accepts it, so that its row is rejected, not left empty."""
+_NO_TEXT = "\\N"  # as MySQL, Hive and PostgreSQL write a missing text
+
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
 _TIME = r"^\d{4}-?\d{2}-?\d{2}[T ]\d{2}.*$"
@@ -42,7 +47,15 @@ _BYTES = (
     pa.types.is_binary_view,
     pa.types.is_fixed_size_binary,
 )
+_LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
 UNITS_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+_BEYOND_NANOSECONDS = r"^(0\d{3}|1[0-5]\d{2}|16[0-6]\d|167[0-7]|226[2-9]|22[7-9]\d|2[3-9]\d{2}|[3-9]\d{3})-"
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, counted from 1970-01-01
 
 
@@ -69,7 +82,10 @@ def convert(values: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, pa.Array]:
     values = _valid_text(values)
     if pa.types.is_floating(values.type):
         given = pc.and_(given, pc.invert(pc.fill_null(pc.is_nan(values), True)))
-    elif pa.types.is_string(values.type) and wanted != pa.string():
+    elif pa.types.is_string(values.type) and wanted == pa.string():
+        given = pc.and_(given, pc.fill_null(pc.not_equal(values, _NO_TEXT), True))
+        values = pc.if_else(pc.fill_null(pc.equal(values, UNREADABLE), False), None, values)
+    elif pa.types.is_string(values.type):
         values = pc.utf8_trim_whitespace(values)
         given = pc.and_(given, pc.invert(pc.is_in(pc.utf8_lower(values), value_set=pa.array(NO_VALUE))))
     values = pc.if_else(given, values, None)
@@ -77,6 +93,19 @@ def convert(values: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, pa.Array]:
         return pa.nulls(len(values), pa.float64() if wanted == pa.int64() else wanted), given
     converter = {pa.string(): _to_text, TIMESTAMP: _to_time, pa.bool_(): _to_truth}.get(wanted, _to_number)
     return converter(values), given
+
+
+def why_lost(values: pa.Array, wanted: pa.DataType) -> str:
+    """Why rows are rejected whose given values `convert` has lost, after the column's name."""
+    is_rule = wanted == pa.string() and pa.types.is_string(values.type)
+    if is_rule and pc.any(pc.equal(values, UNREADABLE)).as_py():
+        return "cannot be read as the mapping says"
+    return NOT_OF_TYPE[wanted]
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a value is a list, of any length and however Arrow stores it."""
+    return any(is_a(kind) for is_a in _LISTS)
 
 
 def decoded(values: pa.Array, errors: str = "strict") -> pa.Array:
@@ -239,4 +268,20 @@ def _parsed_times(values: pa.Array) -> pa.Array:
     at_midnight = pc.binary_join_element_wise(values, "T00:00Z", "")
     texts = pc.if_else(is_date, at_midnight, pc.if_else(is_time, in_utc, None))
     moments = pd.to_datetime(texts.to_pandas(), utc=True, errors="coerce", format="ISO8601")
-    return pa.array(moments.dt.as_unit("us"), TIMESTAMP, from_pandas=True)
+    return pc.coalesce(pa.array(moments.dt.as_unit("us"), TIMESTAMP, from_pandas=True), distant_times(texts))
+
+
+def distant_times(texts: pa.Array) -> pa.Array:
+    """Times that nanoseconds, in which pandas reads text, do not reach, such as 9999-12-31; in UTC by default."""
+    if not pc.any(pc.match_substring_regex(texts, _BEYOND_NANOSECONDS)).as_py():
+        return pa.nulls(len(texts), TIMESTAMP)
+    is_far = pc.fill_null(pc.match_substring_regex(texts, _BEYOND_NANOSECONDS), False)
+    return pa.array([_moment(text) for text in pc.if_else(is_far, texts, None).to_pylist()], TIMESTAMP)
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        found = None if text is None else datetime.fromisoformat(text)
+        return found and (found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):  # in another year with its zone
+        return None

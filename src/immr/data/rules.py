@@ -20,6 +20,9 @@ _FIRST_YEAR = 2000
 _ROUNDED = r"\d([.,]\d+[eE]\+?|[eE]\+)\d+$"  # 4.00638E+12: different products may have become one
 _BLANK = "^[\\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\u3000\ufeff]*$"  # nothing to see
 _CONTROL = r"[\x00-\x1f\x7f]"
+_IDS = ("item_id", "query_id", "user_id")  # rows that have lost theirs must not become one thing or one user
+_NO_ID = ["null", "(null)", "nan", "nat", "none", "undefined", "n/a", "<na>", "\\n"]  # in lower case
+_NO_ID += ["#n/a", "#ref!", "#value!", "#name?", "#null!", "#div/0!", "#num!"]  # a spreadsheet's
 MAX_ID_CHARS = 1000
 """As in the search API."""
 
@@ -63,6 +66,9 @@ def rules_of(contract: TableContract, now: datetime) -> Any:
             ]
         if contract.key == (column.name,):
             checks = [*checks, *_id_checks(column.name)]
+        if column.name in _IDS:
+            reason = f"{column.name} stands for a missing value, as null and nan do"
+            checks = [*checks, pandera.Check(_stands_for_something, error=reason)]
         columns[column.name] = pandera.Column(None, checks, nullable=column.name in contract.may_lack)
     across = (
         [pandera.Check(_clicked_before_ordered, error="ordered but not clicked")]
@@ -88,6 +94,10 @@ def _id_checks(name: str) -> list[Any]:
         ),
         pandera.Check(lambda ids: ~ids.isin([".", ".."]), error=f"{name} is . or .., which no URL can name"),
     ]
+
+
+def _stands_for_something(ids: pd.Series[str]) -> pd.Series[bool]:
+    return ~ids.str.strip().str.lower().isin(_NO_ID)
 
 
 def _clicked_before_ordered(frame: pd.DataFrame) -> pd.Series[bool]:

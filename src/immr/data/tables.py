@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from immr.data import attributes, images
-from immr.data.column_types import NOT_OF_TYPE, UnsuitableTypeError, convert, decoded, is_utf8
+from immr.data.column_types import UnsuitableTypeError, convert, decoded, is_utf8, why_lost
 from immr.data.contract import TableContract
 from immr.data.mapping.paths import canonical_path
 from immr.data.pictures import further
@@ -70,7 +70,7 @@ def typed(batch: pa.RecordBatch, contract: TableContract, place: str, beside: st
             ) from error
         lost = given.to_numpy(zero_copy_only=False) & converted.is_null().to_numpy(zero_copy_only=False)
         if lost.any():
-            unreadable[f"{name} {NOT_OF_TYPE[column.type]}"] = lost
+            unreadable[f"{name} {why_lost(values, column.type)}"] = lost
         columns[name] = _series(converted)
     frame = pd.DataFrame(columns)
     if "description" in frame:

@@ -17,7 +17,7 @@ from immr.data.contract import ITEMS
 from immr.data.item_changes import read_items
 from immr.data.mapping.column_names import similar_columns
 from immr.data.mapping.column_rule import ColumnRule
-from immr.data.mapping.proposal import Proposal, encoding_of, propose
+from immr.data.mapping.proposal import Proposal, propose
 from immr.data.mapping.shop_map import TableMap
 from immr.data.sources.shop import Shop
 
@@ -174,16 +174,14 @@ def test_a_column_is_used_once_and_an_equal_name_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "written", "found"),
-    [
-        (GERMAN, "utf-8", ""),
-        (GERMAN, "cp1252", "cp1252"),
-        (JAPANESE, "cp932", "cp932"),
-        (JAPANESE, "utf-8", ""),
-    ],
+    ("name", "line"), [("items.csv", "1,Käse,a.jpg,2"), ("items.jsonl", '{"sku": 1, "name": "Käse"}')]
 )
-def test_encodings_are_distinguished(text: str, written: str, found: str) -> None:
-    assert encoding_of(text.encode(written)) == found
+def test_a_proposed_encoding_shows_words_to_judge_it_by(tmp_path: Path, name: str, line: str) -> None:
+    text = line if name == "items.jsonl" else f"sku,name,photo,price\n{line}\n"
+    (tmp_path / name).write_bytes(text.encode("cp1252"))
+    proposal = check(tmp_path / name)[0].proposal
+    assert proposal and proposal.encoding == "cp1252"
+    assert "encoding: as cp1252, it has words such as Käse; if they look wrong" in proposal.notes[0]
 
 
 def test_a_proposal_keeps_what_the_mapping_already_has(tmp_path: Path) -> None:

@@ -103,3 +103,17 @@ def test_the_regular_price_and_the_shops_own_categories_go_first() -> None:
     categories = {"google_product_category": ["412"], "product_type": ["Home > Milk"]}
     rules = proposed(**prices, **categories).rules
     assert (rules["price"].column, rules["category"].column) == ("Regular price", "product_type")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "separator"),
+    [
+        ("image", "https://c.example/1.jpg|https://c.example/2.jpg", "|"),  # eBay
+        ("image", "https://c.example/1.jpg https://c.example/2.jpg", " "),  # Squarespace
+        ("images", "https://c.example/1.jpg https://c.example/2.jpg", " "),
+        ("image", "https://c.example/my photo.jpg", ""),
+        ("image", "my.jpg file.png", ""),
+    ],
+)
+def test_pictures_in_one_text(name: str, text: str, separator: str) -> None:
+    assert reading(name, [text]).rule.separator == separator

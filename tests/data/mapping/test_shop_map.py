@@ -177,3 +177,52 @@ def test_a_number_is_a_default_for_all_that_is_missing() -> None:
 def test_a_mapping_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "map.toml").write_text('\ufeff[items.columns]\ntitle = "Titel"\n')
     assert ShopMap.read(tmp_path / "map.toml").items.columns["title"].column == "Titel"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "fault"),
+    [
+        ("[items]\ndelimiter = ';;'", "items: the delimiter is ';;': give one ASCII character"),
+        ('[items]\ndelimiter = "\\n"', "give one ASCII character"),
+        ("[items]\ndelimiter = 'é'", "give one ASCII character"),
+        ("[items]\nencoding = 'latin-99'", "there is no encoding 'latin-99'"),
+        ("[items]\nencoding = 'base64'", "there is no encoding 'base64'"),
+        ("[pictures]\nparallel = 0", r"pictures\.parallel: .*greater than or equal to 1"),
+        ("[pictures]\ntries = 0", r"pictures\.tries: .*greater than or equal to 1"),
+        ("[pictures]\ntimeout_s = nan", r"pictures\.timeout_s: "),
+        ("[pictures]\nmax_mb = -1", r"pictures\.max_mb: .*greater than 0"),
+        ("[pictures]\nheaders = { 'A b' = 'c' }", "'A b' is not a header's name"),
+        (
+            '[pictures]\nheaders = { A = "b\\nc" }',
+            "'A' is not a header's name, or its value has a line break",
+        ),
+        ("[pictures]\nbuckets = 's3://a'", 'pictures.buckets: write a list, such as \\["a", "b"\\]'),
+        ("[items.columns]\nprice = 5", "items.columns.price: write a table"),
+        ("[items]\nsauce = 'a.csv'", "items.sauce: there is no such key"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_before_a_table_is_read(
+    tmp_path: Path, mapping: str, fault: str
+) -> None:
+    (tmp_path / "map.toml").write_text(mapping)
+    with pytest.raises(ContractError, match=fault):
+        ShopMap.read(tmp_path / "map.toml")
+
+
+def test_a_text_that_a_rule_for_numbers_cannot_read_rejects_its_row(tmp_path: Path) -> None:
+    """It was taken in as a text that says so."""
+    (tmp_path / "attributes.toml").write_text('size = "keyword"\n')
+    rules = 'title = { column = "Bezeichnung", decimal = "," }\nsize = { column = "Preis", decimal = "," }\n'
+    columns = COLUMNS.replace('title = "Bezeichnung"\n', rules) + 'price = "Cents"\n'
+    text = (
+        CSV.replace("Kanne;", "4,5;")
+        .replace("Tasse;", "5,5;")
+        .replace("3\n", "3\n102;groß;groß;5;K;;a.jpg;31.12.2024 10:00;J;1\n")
+    )
+    found = admitted(tmp_path, columns, text)
+    assert [(row["title"], row["attributes"]) for row in found] == [("4.5", '{"size": "1299.00"}')]
+    rejected = pq.read_table(tmp_path / "out" / "rejected" / "items.parquet").to_pylist()
+    assert {row["reason"] for row in rejected} == {
+        "size cannot be read as the mapping says",
+        "title cannot be read as the mapping says",
+    }

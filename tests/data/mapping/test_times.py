@@ -58,9 +58,18 @@ def test_naive_timestamps_take_the_zone_and_others_keep_theirs() -> None:
     assert moments(zoned, zone=BERLIN) == [datetime(2025, 7, 1, 12, tzinfo=UTC)]
 
 
-def test_an_unknown_zone_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no time zone 'Berlin'"):
-        read_times(pa.array(["2025-07-01"]), zone="Berlin")
+@pytest.mark.parametrize("zone", ["Berlin", "Europe", "../../etc/passwd"])
+def test_an_unknown_zone_is_an_error(zone: str) -> None:
+    """Europe is a folder of zones."""
+    with pytest.raises(ValueError, match=f"no time zone '{zone}'"):
+        read_times(pa.array(["2025-07-01"]), zone=zone)
+
+
+def test_years_beyond_those_of_nanoseconds_are_read() -> None:
+    assert moments(pa.array(["0001-01-02", "9999-12-31 12:00"]), zone=BERLIN) == [
+        datetime(1, 1, 2, tzinfo=UTC),
+        datetime(9999, 12, 31, 12, tzinfo=UTC),
+    ]
 
 
 def test_fractions_of_units_are_read() -> None:

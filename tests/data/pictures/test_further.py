@@ -82,3 +82,16 @@ def test_a_column_of_another_type_is_refused(tmp_path: Path) -> None:
 
 def test_without_the_column_there_are_no_further_pictures() -> None:
     assert further.unpack(None) == ()
+
+
+def test_an_object_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text(
+        json.dumps({**ROW, "images": {"url": "b.jpg"}}) + "\n" + json.dumps(ROW)
+    )
+    assert read_items(tmp_path / "items.jsonl").counts.rejected == {"images is not a list of texts": 1}
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string(), 2), pa.list_view(pa.string())])
+def test_lists_of_any_kind(kind: pa.DataType) -> None:
+    packed, wrong = further.pack(pa.array([["/b.jpg", "/c.jpg"], None], kind), "", "items.parquet")
+    assert (packed[0], packed.isna().tolist(), wrong) == ('["/b.jpg", "/c.jpg"]', [False, True], {})

@@ -111,3 +111,16 @@ def test_rows_longer_than_a_block_are_read_once(tmp_path: Path, place: int) -> N
     assert all(row["id"] == str(number) for number, row in enumerate(good))
     assert all(row["title"] == text for row, text in zip(good, texts, strict=True))
     assert {row.get("malformed_line") for row in found} == {None, "too,many,columns"}
+
+
+def test_a_formula_that_keeps_zeros_is_its_text(tmp_path: Path) -> None:
+    """Systems write it for Excel, which would read 0017 as 17."""
+    content = 'id,title\n"=""0017""",a\n="0018","=""5"""" pipe"""\n=1+1,="x" & "y"z\n'
+    found = rows_of(tmp_path / "a.csv", content)
+    assert [row["id"] for row in found] == ["0017", "0018", "=1+1"]
+    assert [row["title"] for row in found] == ["a", '5"" pipe', '="x" & "y"z']
+
+
+def test_signs_within_the_quotes_of_a_name_are_no_delimiters(tmp_path: Path) -> None:
+    content = 'id;title;"size (L, B, H, in cm, or in)"\n1;a;"1,2,3"\n'
+    assert rows_of(tmp_path / "a.csv", content)[0]["title"] == "a"

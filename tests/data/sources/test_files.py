@@ -105,6 +105,13 @@ def test_rows_are_counted_without_reading_them_all(tmp_path: Path) -> None:
         ("queries.csv", CSV.encode("utf-16-le"), "has zero bytes, as UTF-16 and UTF-32 do"),
         ("queries.csv", (CSV + "q2,Jörg,,\n").encode("cp1252"), "another encoding than UTF-8.*encoding ="),
         ("queries.jsonl", b'{"a": "\xfc"}', "another encoding than UTF-8.*encoding ="),
+        ("queries.csv.gz", gzip.compress(gzip.compress(CSV.encode())), "is packed by gzip twice"),
+        ("queries.csv.gz", gzip.compress(b"PK\x03\x04"), "is an Excel or ZIP file"),
+        ("queries.csv", b'[{"query_id": "q1"}]', "is JSON: name it .jsonl, with one object per line"),
+        ("queries.csv", b'{"query_id": "q1"}\n', "is JSON: name it .jsonl"),
+        ("queries.csv", b"<TABLE border=1><tr><td>", "is an HTML table"),
+        ("queries.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an Excel file: save it as CSV"),
+        ("queries.csv", b"BZh91AY", "is packed by bzip2"),
         ("queries.csv", b"", "is empty, or has only a header"),
         ("queries.csv", b"query_id,ts", "is empty, or has only a header"),
     ],
@@ -155,3 +162,9 @@ def test_columns_that_folders_name(tmp_path: Path) -> None:
     [batch] = found.batches(columns=["user_id", "ts"])
     assert batch.to_pylist()[1] == {"ts": "2", "user_id": "ann"}
     assert found.state() != part(tmp_path / "q.parquet").state()
+
+
+def test_an_encoding_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "queries.csv").write_text(CSV)
+    with pytest.raises(ContractError, match=r"queries\.csv has another encoding"):
+        list(FilePart(Location.of(tmp_path / "queries.csv"), encoding="utf-16").batches())

@@ -157,3 +157,35 @@ def test_a_key_may_be_repeated_if_nobody_reads_it(tmp_path: Path) -> None:
     (tmp_path / "map.toml").write_text("[items.columns]\nprice = { sql = 'x * 2' }\n")
     with pytest.raises(ContractError, match=r"line 1 of .* has 'x' more than once"):
         admitted(tmp_path, tmp_path, tmp_path / "map.toml")
+
+
+@pytest.mark.parametrize(("folder", "line"), [("items.csv", True), ("items.json", False)])
+def test_a_folder_as_spark_names_it(tmp_path: Path, folder: str, line: bool) -> None:
+    row = {**ITEM, "updated_at": "2025-06-01"}
+    text = ",".join(row) + "\n" + ",".join(map(str, row.values())) if line else json.dumps(row)
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "_SUCCESS").write_text("")
+    (tmp_path / folder / f"part-0.{folder[6:]}").write_text(text)
+    assert [each["title"] for each in admitted(tmp_path, tmp_path)] == ["Tea"]
+
+
+def test_a_spreadsheets_lock_file_is_no_table(tmp_path: Path) -> None:
+    write(tmp_path / "items" / "part-0.parquet")
+    (tmp_path / "items" / "~$items.csv").write_text("\x05Ann")
+    assert [row["title"] for row in admitted(tmp_path, tmp_path)] == ["Tea"]
+
+
+def test_a_relative_base_of_pictures_starts_at_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "items.parquet")
+    (tmp_path / "map.toml").write_text('[pictures]\nbase = "img"\n')
+    monkeypatch.chdir("/")
+    [row] = admitted(tmp_path, tmp_path, tmp_path / "map.toml")
+    assert row["image"] == str(tmp_path / "img" / "a.jpg")
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("Export of 2025-06-01,,\nitem_id,title,price\n")
+    with pytest.raises(ContractError, match=r"has no column item_id, .*, not Export of 2025-06-01, column 2"):
+        admitted(tmp_path / "items.csv", tmp_path)

@@ -10,16 +10,20 @@ _SIMILAR = 0.5
 _Round = Callable[[str, Sequence[str]], str | None]
 _NAMES = {  # best names first: `query` may hold the words of a search, whose id is in another column
     "item_id": "sku id productid itemid articlenumber artikelnummer artikelnr artnr artikelid produktnummer "
-    "produktid handle variantsku reference ref gtin ean 商品id 商品コード 商品番号",
-    "title": "name productname titel bezeichnung artikelbezeichnung artikelname produktname titre nom nombre titolo "
+    "produktid handle variantsku productsku itemsku productnumber customlabel handleid reference ref gtin ean "
+    "商品id 商品コード 商品番号",
+    "title": "name productname itemname titel bezeichnung artikelbezeichnung artikelname produktname titre nom "
+    "nombre titolo "
     "商品名 タイトル",
     "description": "desc beschreibung body bodyhtml text langtext artikeltext kurzbeschreibung productdescription "
     "descripcion descrizione 説明 商品説明",
     "category": "categories productcategory producttype googleproductcategory kategorie kategoriepfad warengruppe "
-    "breadcrumb department categorie categoria type カテゴリ カテゴリー",
-    "image": "imageurl imagelink imagesrc img baseimage mainimage picture pictureurl photo photourl photofile foto "
+    "breadcrumb department categoryname feedproducttype collection categorie categoria type カテゴリ カテゴリー",
+    "image": "imageurl imagelink imagesrc img baseimage mainimage mainimageurl productimage productimageurl "
+    "productimagefile picurl hostedimageurls picture pictureurl photo photourl photofile foto "
     "upload bild bildurl hauptbild bilddatei s3key objectkey 画像 画像url 写真",
-    "price": "listprice regularprice normalprice variantprice unitprice saleprice preis vk vkpreis vkbrutto "
+    "price": "listprice regularprice normalprice variantprice unitprice saleprice standardprice startprice "
+    "pricegross preis vk vkpreis vkbrutto "
     "bruttovk verkaufspreis bruttopreis preisbrutto prix precio prezzo 価格 販売価格",
     "updated_at": "updated modified lastmodified modifiedat changedat datemodified geandert geandertam "
     "anderungsdatum aktualisiert aktualisiertam zuletztgeandert letzteanderung lastchange lastchanged lastupdate "

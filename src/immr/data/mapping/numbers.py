@@ -5,8 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-UNREADABLE = "not readable by the mapping"
-"""Stands for a value that a rule cannot read: no type accepts it, so that its row is rejected, not left empty."""
+from immr.data.column_types import UNREADABLE
 
 _SPACES = r"\s\x{00a0}\x{2009}\x{202f}"
 _THOUSANDS = {",": rf"[.'’{_SPACES}]", ".": rf"[,'’{_SPACES}]"}
@@ -16,10 +15,12 @@ _CURRENCY = rf"[\p{{Sc}}\p{{L}}.{_SPACES}]*"
 def number_pattern(decimal: str) -> str:
     """The numbers with this decimal mark, as a regular expression of RE2; group `number` is without currency.
 
-    A separator of thousands must have three digits behind it: `12.50` is not a number with a decimal comma.
+    A separator of thousands must have three digits behind it: `12.50` is not a number with a decimal comma. In India,
+    those before it have two: `1,29,999.00`.
     """
     mark = "," if decimal == "," else r"\."
-    whole = rf"(?:\d{{1,3}}(?:{_THOUSANDS[decimal]}\d{{3}})+|\d+)"
+    apart = _THOUSANDS[decimal]
+    whole = rf"(?:\d{{1,3}}(?:{apart}\d{{3}})+|\d{{1,2}}(?:{apart}\d{{2}})+{apart}\d{{3}}|\d+)"
     return rf"^{_CURRENCY}?(?P<number>[+−-]?{whole}(?:{mark}\d+)?)(?:{mark}[-–—]+)?{_CURRENCY}$"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -135,20 +134,6 @@ def _inline(value: Any) -> str:
 def _block(sql: str) -> str:
     """A query as text over several lines."""
     return _inline(sql) if "'''" in sql else f"'''\n{sql.strip()}\n'''"
-
-
-def encoding_of(content: bytes) -> str:
-    """The encoding of text: empty for UTF-8 and for marked UTF-16, Shift JIS if Japanese, else Windows-1252."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return ""
-    cut = content[: content.rfind(b"\n") + 1] or content  # the last character may be cut off
-    try:
-        cut.decode("utf-8")
-        return ""
-    except UnicodeDecodeError:
-        pass
-    kana = sum("\u3040" <= sign <= "\u30ff" for sign in cut.decode("cp932", errors="ignore"))
-    return "cp932" if kana > 0.02 * len(cut) else "cp1252"
 
 
 def _default(name: str) -> ColumnRule | None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from immr.data.column_types import UnsuitableTypeError, convert
+from immr.data.column_types import UnsuitableTypeError, convert, is_list
 from immr.data.contract import TIMESTAMP
 from immr.data.mapping.column_rule import ColumnRule, DecimalMark
 from immr.data.mapping.html_text import HTML
@@ -121,7 +121,7 @@ def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> li
         used = [each for each in _SEPARATORS if _holds(values, each)]
         return [ColumnRule(column=column, separator=(each.strip())) for each in used[:1]]
     if name in ("image", "images"):
-        return picture_rules(column, values)
+        return picture_rules(column, values, name)
     if name in ("title", "description") and _matches(values, HTML):
         return [ColumnRule(column=column, html=True)]
     return []
@@ -134,11 +134,20 @@ def has_no_pictures(values: pa.Array) -> bool:
     )
 
 
-def picture_rules(column: str, values: pa.Array) -> list[ColumnRule]:
-    """How IMMR finds the pictures in these values, if it does not by itself: at most one rule."""
+def picture_rules(column: str, values: pa.Array, name: str = "images") -> list[ColumnRule]:
+    """How IMMR finds the pictures in these values, if it does not by itself: at most one rule.
+
+    Args:
+        column: the shop's.
+        values: of it.
+        name: `images`, or `image`, which is a single one unless a rule has a separator.
+    """
     if expression := expression_for_objects(column, values):
         return [ColumnRule(sql=expression, separator=",")]
-    return [ColumnRule(column=column, separator=each) for each in _picture_separators(values)]
+    if found := _picture_separators(values):
+        return [ColumnRule(column=column, separator=each) for each in found]
+    bars = name == "image" and _matches(values, rf"(?i)\.{_SUFFIX}\S*\s*\|\s*\S+\.{_SUFFIX}")
+    return [ColumnRule(column=column, separator="|")] if bars else []
 
 
 def _picture_separators(values: pa.Array) -> list[str]:
@@ -146,14 +155,15 @@ def _picture_separators(values: pa.Array) -> list[str]:
 
     It is a comma for lists, too: for them any separator will do.
     """
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or _matches(values, r"^\s*\["):
+    if is_list(values.type) or _matches(values, r"^\s*\["):
         return [","]
     found = (
         each
         for each in _PICTURE_SEPARATORS
         if _matches(values, rf"(?i)\.{_SUFFIX}\S*{each}\s*\S+\.{_SUFFIX}")
     )
-    return [*found][:1]
+    spaces = [" "] if _matches(values, rf"(?i)\.{_SUFFIX}\S*\s+\w+://") else []
+    return [*found, *spaces][:1]
 
 
 def _matches(values: pa.Array, pattern: str) -> bool:
@@ -185,7 +195,7 @@ def _readable(rule: ColumnRule, sample: pa.RecordBatch, kind: pa.DataType, name:
     """The share of values that the rule reads, of those that are there."""
     try:
         values = rule.values(sample, name, "the sample")
-        if pa.types.is_list(values.type):  # of pictures
+        if is_list(values.type):  # of pictures
             return 1.0 + _PREFERRED
         converted, given = convert(values, kind)
     except (UnsuitableTypeError, ContractError, pa.ArrowException):
@@ -220,7 +230,7 @@ def _units(values: pa.Array) -> list[Any]:
 
 
 def _holds(values: pa.Array, separator: str) -> bool:
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+    if is_list(values.type):
         return separator == ">"
     texts = pc.cast(values, pa.string())
     listed = separator == ">" and pc.any(pc.starts_with(texts, "[")).as_py()

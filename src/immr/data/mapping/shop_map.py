@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from immr.data.contract import CONTRACT, TableContract
 from immr.data.mapping.column_rule import ColumnRule
 from immr.errors import ContractError
 
 _STRICT = ConfigDict(extra="forbid")
+_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_FAULTS = {
+    "unexpected_keyword_argument": "there is no such key",
+    "tuple_type": 'write a list, such as ["a", "b"]',
+    "dataclass_type": 'write a table, such as { column = "Preis" }',
+}
+"""What Pydantic describes in the words of Python."""
 
 
 @with_config(_STRICT)
@@ -26,12 +34,17 @@ class PictureRules:
     base: str = ""  # relative paths of pictures start here; by default at the tables' folder
     headers: Mapping[str, str] = field(default_factory=dict)  # of every request
     header_files: Mapping[str, Path] = field(default_factory=dict)  # header → file with its value (a secret)
-    parallel: int = 16  # requests at a time
-    timeout_s: float = 20.0  # for one picture, each try
-    tries: int = 5
-    max_mb: float = 32.0  # of one picture
+    parallel: Annotated[int, Field(ge=1, le=1000)] = 16  # requests at a time
+    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0  # for one picture, each try
+    tries: Annotated[int, Field(ge=1)] = 5
+    max_mb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0  # of one picture
     allow_private: bool = False  # addresses of private networks and of this machine
     buckets: tuple[str, ...] = ()  # places at s3:// and gs:// that may be read
+
+    def __post_init__(self) -> None:
+        for name, value in (*self.headers.items(), *((name, "") for name in self.header_files)):
+            if not _HEADER.fullmatch(name) or not value.isprintable():
+                raise ValueError(f"{name!r} is not a header's name, or its value has a line break")
 
 
 @with_config(_STRICT)
@@ -44,6 +57,14 @@ class TableMap:
     encoding: str = ""  # of CSV
     sql: str = ""  # a DuckDB query over all its rows, `FROM rows`; `columns` are those of the result
     columns: Mapping[str, ColumnRule] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.delimiter and (not re.fullmatch(r'[^"\r\n]', self.delimiter) or not self.delimiter.isascii()):
+            raise ValueError(f"the delimiter is {self.delimiter!r}: give one ASCII character")
+        if self.encoding and not _is_text_encoding(self.encoding):
+            raise ValueError(
+                f"there is no encoding {self.encoding!r}: give one such as utf-8, cp1252 or cp932"
+            )
 
     def check_known(self, contract: TableContract, place: str) -> None:
         """Check that every mapped column is one of the table's or a declared attribute.
@@ -158,6 +179,13 @@ class ShopMap:
         return {**plain, "pictures": plain["pictures"]["base"]}
 
 
+def _is_text_encoding(name: str) -> bool:
+    try:
+        return bool("a".encode(name))
+    except (LookupError, UnicodeError):
+        return False
+
+
 def _expanded(values: dict[str, Any]) -> dict[str, Any]:
     """`price = "Preis"` is short for `price = { column = "Preis" }`."""
     expanded = dict(values)
@@ -175,4 +203,5 @@ def _fault(error: ValidationError | ContractError) -> str:
     if isinstance(error, ContractError):
         return str(error)
     first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg'].removeprefix('Value error, ')}"
+    fault = _FAULTS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(str(part) for part in first['loc'])}: {fault}"

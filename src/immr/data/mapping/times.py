@@ -8,9 +8,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from immr.data.column_types import NUMBER, TIME_WITH_ZONE, UNITS_PER_DAY, iso_times, moments_of
+from immr.data.column_types import (
+    NUMBER,
+    TIME_WITH_ZONE,
+    UNITS_PER_DAY,
+    UNREADABLE,
+    distant_times,
+    iso_times,
+    moments_of,
+)
 from immr.data.contract import TIMESTAMP
-from immr.data.mapping.numbers import UNREADABLE
 
 
 def read_times(values: pa.Array, pattern: str = "", zone: str = "", unit: str = "") -> pa.Array:
@@ -33,7 +40,7 @@ def read_times(values: pa.Array, pattern: str = "", zone: str = "", unit: str = 
     """
     try:
         local = ZoneInfo(zone or "UTC")
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: a folder of zones, as Europe
         raise ValueError(f"there is no time zone {zone!r}") from error
     if unit:
         moments = _counted(values, unit)
@@ -68,7 +75,7 @@ def _parsed(texts: pa.Array, pattern: str, local: ZoneInfo) -> pa.Array:
         pd.to_datetime(part, format="ISO8601", errors="coerce", utc=utc)
         for part, utc in ((series.where(zoned.to_pandas()), True), (series.where(~zoned.to_pandas()), False))
     ]
-    return pc.coalesce(_utc(parsed[0]), _localized(parsed[1], local))
+    return pc.coalesce(_utc(parsed[0]), _localized(parsed[1], local), distant_times(texts))
 
 
 def _localized(naive: Any, local: ZoneInfo) -> pa.Array:

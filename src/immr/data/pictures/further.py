@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from immr.data import images
-from immr.data.column_types import UnsuitableTypeError, convert, json_list
+from immr.data.column_types import UnsuitableTypeError, convert, is_list, json_nested
 from immr.errors import ContractError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def unpack(text: str | None) -> tuple[str, ...]:
 
 def _lists(values: pa.Array, place: str) -> list[list[Any] | None]:
     """Each row's list; a text that is JSON is one already, because lists in JSON lines are read as text."""
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+    if is_list(values.type):
         lists: list[list[Any] | None] = values.to_pylist()
         return lists
     try:
@@ -87,5 +87,7 @@ def _lists(values: pa.Array, place: str) -> list[list[Any] | None]:
 
 
 def _split(text: str) -> list[Any]:
-    found = json_list(text)
+    found = json_nested(text)
+    if isinstance(found, dict):
+        return [found]
     return text.split(_SEPARATOR) if found is None else found

@@ -18,6 +18,9 @@ from immr.data.pictures.deadline import DeadlineNetwork
 from immr.data.pictures.public_network import ForbiddenAddressError, PublicNetwork
 from immr.errors import ContractError
 
+_ACCEPTED = (
+    "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/*;q=0.1"  # servers choose a format by it
+)
 _REDIRECTS = 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
@@ -127,7 +130,7 @@ def _headers(rules: PictureRules) -> dict[str, str]:
                 f"the value of the header {name} cannot be read from {path} ({error}): correct "
                 "pictures.header_files in the mapping"
             ) from error
-    return {"User-Agent": "immr", "Accept": "image/*", **rules.headers, **secrets}
+    return {"User-Agent": "immr", "Accept": _ACCEPTED, **rules.headers, **secrets}
 
 
 def _in_ascii(url: str) -> str:

@@ -25,6 +25,8 @@ _MOST_LINES = 10_000  # of one value: an open quote at the end of a row takes al
 _END = "(IMMR: end of file)"  # a line added to the file; in a value it shows that the last quote is open
 _SHOWN_CHARS = 80
 _DELIMITERS = ",;\t|"
+_QUOTED = re.compile(r'"[^"]*"')
+_AS_TEXT = r'(?s)^="(.*)"$'  # a formula that keeps Excel from reading 0017 as 17
 _ESCAPES = re.compile(rb'(?<!\\)(\\+)"')
 _INVISIBLE = " \t\ufeff\u200b\u00a0"
 
@@ -92,7 +94,8 @@ class CsvRows:
 
     @cached_property
     def _delimiter(self) -> str:
-        return self.delimiter or self._declared or max(_DELIMITERS, key=self.first_line.count)
+        unquoted = _QUOTED.sub("", self.first_line)  # a name may have commas: "Size (L, B, H)"
+        return self.delimiter or self._declared or max(_DELIMITERS, key=unquoted.count)
 
     @cached_property
     def _header(self) -> list[str]:
@@ -146,7 +149,7 @@ class CsvRows:
         options = self._options(malformed, block_size)
         with csv.open_csv(self._opened_with_end(), convert_options=as_text, **options) as reader:
             for batch in reader:
-                yield self._closed(batch.rename_columns(self.names)), True
+                yield _without_formulas(self._closed(batch.rename_columns(self.names))), True
                 yield self._closed(self._malformed_rows(malformed)), False
         yield self._closed(self._malformed_rows(malformed)), False
 
@@ -182,6 +185,15 @@ class CsvRows:
         return pa.RecordBatch.from_pydict(
             {name: pa.array(values, pa.string()) for name, values in [*columns.items(), (MALFORMED, lines)]}
         )
+
+
+def _without_formulas(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """`="0017"` as 0017."""
+    for number, values in enumerate(batch.columns):
+        if pc.any(pc.starts_with(values, '="')).as_py():
+            texts = pc.replace_substring_regex(values, _AS_TEXT, r"\1")
+            batch = batch.set_column(number, batch.schema.field(number), texts)
+    return batch
 
 
 class _QuotesTwice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as python_csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,12 +32,20 @@ _OTHER_CONTENT = {
     _GZIP: "packed by gzip: add .gz to its name",
     b"PK\x03\x04": "an Excel or ZIP file: export it as CSV",
     b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it",
+    b"BZh": "packed by bzip2: unpack it",
+    b"\xfd7zXZ": "packed by xz: unpack it",
+    b"\xd0\xcf\x11\xe0": "an Excel file: save it as CSV (UTF-8)",
     b"<?xml": "XML: export it as CSV or tab-separated text",
     b"<rss": "XML: export it as CSV or tab-separated text",
-    b"<!DOCTYPE": "an HTML page: download the export itself, which may need a login",
-    b"<!doctype": "an HTML page: download the export itself, which may need a login",
-    b"<html": "an HTML page: download the export itself, which may need a login",
+    b"<feed": "XML: export it as CSV or tab-separated text",
+    **dict.fromkeys(
+        (b"<!doctype", b"<html", b"<head", b"<meta", b"<body"),
+        "an HTML page: download the export itself, which may need a login",
+    ),
+    b"<table": "an HTML table, as some systems name their Excel export: save it as CSV",
 }
+"""By how the content begins, in lower case where it is text."""
+_JSON = re.compile(rb'\s*\[?\s*\{\s*"')
 _OTHER_FORMATS = {
     (".xml", ".rss", ".atom", ".xml.gz"): "is XML: export it as CSV or tab-separated text",
     (".xlsx", ".xlsm", ".xls", ".ods", ".numbers"): "is a spreadsheet: save it as CSV (UTF-8)",
@@ -54,12 +63,12 @@ _OTHER_FORMATS = {
 _MAYBE = (".json", ".json.gz", ".txt", ".txt.gz")
 _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 _SHOWN_CHARS = 300
-_BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, LookupError, EOFError, python_csv.Error)
+_BROKEN = (pa.ArrowException, OSError, UnicodeError, LookupError, EOFError, python_csv.Error)
 
 
 def is_table(location: Location) -> bool:
-    """By its name. Names that begin with "." or "_" are skipped, as Spark's `_SUCCESS`."""
-    return location.name.lower().endswith(SUFFIXES) and not location.name.startswith((".", "_"))
+    """By its name. Those that begin with ".", "_" or "~" are skipped: Spark's `_SUCCESS`, Excel's `~$items.csv`."""
+    return location.name.lower().endswith(SUFFIXES) and not location.name.startswith((".", "_", "~"))
 
 
 def may_be_anything(location: Location) -> bool:
@@ -204,16 +213,24 @@ class FilePart:
         )
 
     def _check_content(self) -> None:
-        if not self._is_packed and (other := self._other_content()):
+        if other := self._other_content():
             raise ContractError(f"{self.place} is {other}")
 
     def _other_content(self) -> str:
         """What the file is instead of text; empty if it may be text."""
-        if not self._is_packed:
-            start = self._start.removeprefix(b"\xef\xbb\xbf").lstrip()
-            return next((what for mark, what in _OTHER_CONTENT.items() if start.startswith(mark)), "")
-        with self.location.filesystem.open_input_stream(self.location.path, compression=None) as file:
-            return "" if bytes(file.read(2)) == _GZIP else "not packed by gzip: take .gz off its name"
+        if self._is_packed:
+            with self.location.filesystem.open_input_stream(self.location.path, compression=None) as file:
+                if bytes(file.read(2)) not in (_GZIP, b""):
+                    return "not packed by gzip: take .gz off its name"
+        start = self._start.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if self._is_packed and start.startswith(_GZIP):
+            return "packed by gzip twice: unpack it once"
+        if self.kind == "CSV" and _JSON.match(start):
+            return "JSON: name it .jsonl, with one object per line"
+        lower = start[:20].lower()
+        return next(
+            (w for mark, w in _OTHER_CONTENT.items() if start.startswith(mark) or lower.startswith(mark)), ""
+        )
 
     @property
     def _is_packed(self) -> bool:

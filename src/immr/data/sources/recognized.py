@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from immr.data.contract import CONTRACT, ITEMS, TableContract
 from immr.data.mapping.column_names import known_columns
+from immr.data.mapping.encodings import encoding_of, words_in
 from immr.data.mapping.known_systems import known_system
-from immr.data.mapping.proposal import encoding_of
 from immr.data.sources.files import FilePart, is_table, why_no_table
 from immr.data.sources.locations import Location
 from immr.data.sources.shop import Shop
@@ -72,9 +72,17 @@ def _why_unreadable(file: Location) -> str:
 
 def decodable(part: FilePart) -> FilePart:
     """The same file with the encoding that its first bytes suggest, unless it has one."""
-    if part.kind != "CSV" or part.encoding:
+    if part.kind == "Parquet" or part.encoding:
         return part
     return replace(part, encoding=encoding_of(part.start()))
+
+
+def about_encoding(part: FilePart) -> list[str]:
+    """A note on the encoding that a file was given, by which a reader can judge it."""
+    words = words_in(part.start(), part.encoding)
+    return [
+        f"encoding: as {part.encoding}, it has words such as {words}; if they look wrong, name another encoding"
+    ]
 
 
 def _places(shop: Shop, contract: TableContract) -> list[str]:

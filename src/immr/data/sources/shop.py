@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from immr.data import attributes
+from immr.data import attributes, images
 from immr.data.contract import CONTRACT, ITEMS, TableContract
 from immr.data.mapping.shop_map import ShopMap, TableMap
 from immr.data.pictures import further
@@ -22,6 +22,9 @@ from immr.data.sources.warehouse import WarehousePart, is_warehouse, tables_of
 from immr.errors import ContractError
 from immr.settings import without_credentials
 from immr.types import AttributeKind
+
+_SPARKS = (".parquet", ".csv", ".json")  # folders
+_COLUMNS_SHOWN = 12  # in a message
 
 
 class Chunk(NamedTuple):
@@ -80,9 +83,10 @@ class ShopTable:
     def _check_columns(self, there: Sequence[str], part: TablePart) -> None:
         after = self.mapping.names(there, part.place)
         if missing := [name for name in self.contract.needed if name not in after]:
+            has = ", ".join(there[:_COLUMNS_SHOWN]) or "none"
             raise ContractError(
                 f"{part.place} has no column {', '.join(missing)}: the table {self.contract.name} needs "
-                f"{', '.join(self.contract.needed)} (`immr data check` proposes a mapping)"
+                f"{', '.join(self.contract.needed)}, not {has} (`immr data check` proposes a mapping)"
             )
         used = {*self.contract.columns.names, *self.contract.attributes, *self.mapping.sources}
         if twice := sorted({name for name in there if name in used and there.count(name) > 1}):
@@ -208,7 +212,8 @@ class Shop:
             if contract.optional if optional is None else optional:
                 return None
             raise ContractError(self._missing(contract))
-        return ShopTable(contract, parts, mapping, self.mapping.pictures.base or self._folder())
+        base, folder = self.mapping.pictures.base, self._folder()
+        return ShopTable(contract, parts, mapping, images.placed(base, folder) if base else folder)
 
     def _missing(self, contract: TableContract) -> str:
         columns = f"(columns {', '.join(contract.columns.names)})"
@@ -259,14 +264,15 @@ def _parts_in(location: Location, mapping: TableMap, contract: TableContract) ->
     """The files of a table in a folder, in the order of their names; a single file is a catalogue.
 
     `items.parquet` (or .csv, .jsonl, …), else parts `items-*.parquet`, else all files in and below a folder
-    `items` or `items.parquet`. An `items.json` beside such parts may be anything, such as their schema.
+    `items`, or `items.parquet`, `items.csv` …, as Spark names its folders. An `items.json` beside such parts may be
+    anything, such as their schema.
     """
     name = contract.name
     if is_table(location) and location.is_file():
         return [_file(location, location, mapping, contract)] if name == "items" else []
     likely = [suffix for suffix in SUFFIXES if not suffix.startswith(".txt")]  # each is a request
     whole = [path for suffix in likely if (path := location / f"{name}{suffix}").is_file()]
-    whole = _sure(whole)
+    found, whole = {path.name for path in whole}, _sure(whole)
     if len(whole) > 1:
         raise ContractError(
             f"{location.uri} has {' and '.join(path.name for path in whole)}: keep one of them"
@@ -274,8 +280,12 @@ def _parts_in(location: Location, mapping: TableMap, contract: TableContract) ->
     if not whole or may_be_anything(whole[0]):
         named = (f"{name}-", f"{name}_", f"{name}.txt")
         beside = [each for each in location.files() if each.name.startswith(named)]
+        folders = [name, *(f"{name}{suffix}" for suffix in _SPARKS)]
         below = [
-            each for place in (name, f"{name}.parquet") for each in (location / place).files(recursive=True)
+            each
+            for place in folders
+            if place not in found
+            for each in (location / place).files(recursive=True)
         ]
         parts = sorted(beside + below, key=lambda each: each.path)
         if not whole or any(is_table(each) and not may_be_anything(each) for each in parts):
