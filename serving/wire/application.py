@@ -13,6 +13,7 @@ from serving.wire.problems import ProblemError, answer_with_problems, problem_re
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 JSON = "application/json"
+_PACKED = frozenset({b"gzip", b"x-gzip", b"deflate", b"compress", b"br", b"zstd"})
 
 
 def require_json(request: Request) -> None:
@@ -32,7 +33,10 @@ def media_type(content_type: str) -> str:
 
 
 class BodyLimit:
-    """ASGI middleware: refuses a body over the limit by its Content-Length, or by counting without one."""
+    """ASGI middleware: refuses a body over the limit by its Content-Length, or by counting without one.
+
+    A packed body is refused, too: unpacked, it could be of any size.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> None:
         self._app = app
@@ -43,7 +47,12 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        if (packed := headers.get(b"content-encoding", b"").strip().lower()) in _PACKED:
+            detail = f"The body is packed ({packed.decode()}). Send it without a content-encoding."
+            await problem_response(ProblemError(415, detail), scope["path"])(scope, receive, send)
+            return
+        declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_bytes:
             await problem_response(self._too_large(), scope["path"])(scope, receive, send)
             return

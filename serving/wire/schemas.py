@@ -88,14 +88,16 @@ class SearchBody(BaseModel):
     ] = None
 
 
-def no_truth(value: Any) -> Any:
-    """Refuses true and false in place of a number; Pydantic reads them as 1 and 0.
+def plain_number(value: Any) -> Any:
+    """Refuses what Pydantic reads as a number without being asked to: true as 1, and 1_0 as 10.
 
     Raises:
         ValueError: The value is true or false.
     """
     if isinstance(value, bool):
         raise ValueError("Send a number, not true or false")
+    if isinstance(value, str) and "_" in value:
+        raise ValueError("Send a number with digits alone, such as 1000")
     return value
 
 
@@ -115,7 +117,7 @@ class EventBody(BaseModel):
             allow_inf_nan=False,
             description="What the order was worth, in the shop's one currency.",
         ),
-        BeforeValidator(no_truth),
+        BeforeValidator(plain_number),
     ] = None
 
     @model_validator(mode="after")

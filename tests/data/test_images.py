@@ -1,3 +1,4 @@
+import gzip
 import io
 import struct
 import subprocess
@@ -209,6 +210,31 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
 def test_content_that_is_not_a_picture_is_refused_with_the_reason(content: bytes, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         decode(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(40), "a HEIC photo"),
+        (b"\0\0\0\x1cftypmif1" + bytes(40), "a HEIC photo"),
+        (b"\0\0\0\x20ftypavif" + bytes(40), "an AVIF picture"),
+        (b"\0\0\0\x20ftypisom" + bytes(40), "a video"),
+        (b"\xff\x0a" + bytes(40), "a JPEG XL picture"),
+        (encoded(Image.new("RGB", (8, 8)), "TIFF"), "a TIFF picture, or a camera's raw photo"),
+        (encoded(Image.new("RGB", (8, 8)), "JPEG2000"), "a JPEG 2000 picture"),
+        (b'<?xml version="1.0"?>\n<!-- a -->\n<svg xmlns="x"/>', "an SVG drawing"),
+        (gzip.compress(b"JPEG", mtime=0), "packed by gzip"),
+    ],
+)
+def test_other_kinds_of_pictures_are_named(content: bytes, kind: str) -> None:
+    with pytest.raises(ImageError, match=f"this is {kind}, not a picture in a supported format: send a JPEG"):
+        decode(content)
+
+
+def test_a_message_about_a_broken_header_is_the_same_each_time() -> None:
+    """Pillow's names the object that it read, with its address in memory."""
+    with pytest.raises(ImageError, match=r"truncated \(its header cannot be read\)"):
+        decode(b"\xff\xd8\xff" + bytes(40))
 
 
 def test_random_damage_raises_only_image_errors() -> None:

@@ -47,6 +47,9 @@ def conditions(filters: Sequence[str], kinds: Mapping[str, AttributeKind]) -> tu
     for text in filters:
         name, _, value = text.removeprefix("-").partition(":")
         value = unicodedata.normalize("NFC", value.strip())  # as attributes are read
+        if not value:
+            message = f"Send a value after {name}:"
+            raise invalid_fields([FieldProblem(field="filter", message=message)])
         grouped.setdefault((known("filter", name, kinds), text.startswith("-")), []).append(value)
     return tuple(
         Condition(name, ranges=tuple(map(_range, values)), negated=negated)

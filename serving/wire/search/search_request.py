@@ -5,34 +5,19 @@ from __future__ import annotations
 import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from immr.search.searcher import Wanted
 from immr.types import AttributeKind, Condition, Filters, Region
 from serving.wire.application import JSON
 from serving.wire.forms import PHOTO, SearchForm
-from serving.wire.problems import FieldProblem, ProblemError, field_problems, invalid_fields
-from serving.wire.schemas import MAX_USER_CHARS, no_truth
-from serving.wire.search.filters import (
-    FILTER_PATTERN,
-    MAX_FILTERS,
-    NAME_PATTERN,
-    as_list,
-    conditions,
-    known,
-    names_of,
-)
-from serving.wire.search.search_context import Context
+from serving.wire.problems import FieldProblem, ProblemError, invalid_fields
+from serving.wire.search.filters import conditions, known
+from serving.wire.search.search_fields import FIELD_NAMES, SearchFields, read_fields
 
-MAX_K = 100
 MAX_PHOTOS = 5
-_NUMBER = (
-    r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]{1,3})?"  # small numbers are written as 1e-07 by Python and browsers
-)
-_BOX_PATTERN = rf"^{_NUMBER}(,{_NUMBER}){{3}}$"
 _SLACK = 1e-6  # of boxes that were rounded
 _ONE_OF = "send one of image, item_id and page"
 PHOTO_SCHEMA = {
@@ -54,91 +39,7 @@ ENCODED_PHOTO = {
 _ENCODED_PHOTOS = {
     "anyOf": [ENCODED_PHOTO, {"type": "array", "items": ENCODED_PHOTO, "maxItems": MAX_PHOTOS}]
 }
-_Names = Annotated[list[Annotated[str, Field(pattern=NAME_PATTERN)]], Field(max_length=10)]
 _SNIFFED_BYTES = 512
-
-
-class SearchFields(BaseModel):
-    """The fields of a search, without its photo."""
-
-    model_config = ConfigDict(allow_inf_nan=False, extra="forbid")
-
-    item_id: Annotated[
-        str | None, Field(min_length=1, max_length=1000, description="Find items like this one.")
-    ] = None
-    image_url: Annotated[
-        str | None,
-        Field(
-            pattern=r"^https?://[^\s]+$",
-            max_length=2000,
-            description="Where the photo is, for servers that allow it (`IMMR_IMAGE_URLS`). A public address.",
-        ),
-    ] = None
-    page: Annotated[
-        str | None,
-        Field(min_length=1, max_length=100_000, description="The `next_page` of an answer, unchanged."),
-    ] = None
-    k: Annotated[
-        int, Field(ge=1, le=MAX_K, description="How many hits to return."), BeforeValidator(no_truth)
-    ] = 10
-    user_id: Annotated[
-        str | None,
-        Field(max_length=MAX_USER_CHARS, description="The same user always gets the same variant."),
-    ] = None
-    category: Annotated[
-        str | None,
-        Field(max_length=500, description="Keep items of this category path and its subcategories."),
-    ] = None
-    price_min: Annotated[
-        float | None, Field(ge=0, description="Keep items of at least this price."), BeforeValidator(no_truth)
-    ] = None
-    price_max: Annotated[
-        float | None, Field(ge=0, description="Keep items of at most this price."), BeforeValidator(no_truth)
-    ] = None
-    filter: Annotated[
-        list[Annotated[str, Field(pattern=FILTER_PATTERN)]],
-        BeforeValidator(as_list),
-        Field(
-            max_length=MAX_FILTERS,
-            description="Keep items by an attribute: `brand:Nike`, `-brand:Nike` (all others), `size:40..44`. "
-            "Several on one attribute are alternatives.",
-        ),
-    ] = []
-    facets: Annotated[
-        _Names, BeforeValidator(names_of), Field(description="Count the values of these attributes.")
-    ] = []
-    group_by: Annotated[
-        str | None,
-        Field(pattern=NAME_PATTERN, description="Show each value of this attribute once, with its items."),
-    ] = None
-    text: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=500,
-            description="Words of the title, the category or keyword attributes, alone or beside an image or item.",
-        ),
-    ] = None
-    box: Annotated[
-        str | None,
-        Field(
-            pattern=_BOX_PATTERN,
-            description="The part of the photo to search for: x,y,width,height, each from 0 to 1.",
-        ),
-    ] = None
-    context: Context = None
-
-
-_FIELD_NAMES = (PHOTO, *SearchFields.model_fields)
-_ATTRIBUTE = "Send the name of an attribute: letters, digits and _, such as brand"
-_FORMS = {
-    "filter": "Send attribute:value, such as brand:Nike, -brand:Nike or price:1..4",
-    "facets": _ATTRIBUTE,
-    "group_by": _ATTRIBUTE,
-    "box": "Send x,y,width,height, each from 0 to 1, such as 0.2,0.2,0.6,0.6",
-    "image_url": "Send an address that begins with http:// or https:// and has no spaces",
-}
-"""What a text that does not match its field's pattern should look like."""
 
 
 @dataclass(frozen=True)
@@ -219,13 +120,13 @@ async def read_search(request: Request) -> SearchRequest:
 
 
 def validate(form: SearchForm) -> SearchRequest:
-    """Validates a search. An empty field counts as absent.
+    """Validates a search. A blank field counts as absent.
 
     Raises:
         ProblemError: 422 for an invalid or unknown field, or unless there is one of photo, item and page.
     """
-    fields = _fields(form.values)
-    if misplaced := [name for name in form.unread if name in _FIELD_NAMES]:
+    fields = read_fields(form.values)
+    if misplaced := [name for name in form.unread if name in FIELD_NAMES]:
         message = "Send it in the body: the query string is read only beside a photo alone, as image/jpeg"
         raise invalid_fields([FieldProblem(field=name, message=message) for name in misplaced])
     _check_prices(fields.price_min, fields.price_max)
@@ -263,16 +164,6 @@ def _region(box: str | None, photos: int) -> Region | None:
     else:
         return region
     raise invalid_fields([FieldProblem(field="box", message=message)])
-
-
-def _fields(values: Any) -> SearchFields:
-    try:
-        if isinstance(values, dict):
-            known = SearchFields.model_fields
-            values = {name: value for name, value in values.items() if value != "" or name not in known}
-        return SearchFields.model_validate(values)
-    except ValidationError as error:
-        raise invalid_fields(field_problems(error, _FIELD_NAMES, _FORMS)) from error
 
 
 def check_photo(photo: memoryview) -> None:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from immr.data.pictures import jpeg
 from immr.data.pictures.colour_profiles import to_srgb
@@ -40,6 +40,23 @@ _SIGNATURES = [
         (rb"BM", "bmp"),
     )
 ]
+_OTHER_KINDS = [
+    (re.compile(signature, re.DOTALL), name)
+    for signature, name in (
+        (rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", "a HEIC photo"),  # iPhone
+        (rb"....ftypavi[fs]", "an AVIF picture"),
+        (rb"....ftyp", "a video"),
+        (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL picture"),
+        (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+        (rb"II\*\0|MM\0\*", "a TIFF picture, or a camera's raw photo"),
+        (rb"\x00\x00\x01\x00", "an icon"),
+        (rb"8BPS", "a Photoshop file"),
+        (rb"%PDF", "a PDF"),
+        (rb".{0,1000}<svg\b", "an SVG drawing"),
+        (rb"\x1f\x8b", "packed by gzip"),
+    )
+]
+"""What shoppers and shops send as well: the message names it."""
 
 
 def read(uri: str) -> bytes:
@@ -181,10 +198,16 @@ def _open(content: bytes) -> Image.Image:
         raise ImageError("the image has far too many pixels: send a smaller one") from error
     except Exception as error:  # a broken header raises all kinds of errors, not only UnidentifiedImageError
         if media_type_of(content) is not None:
-            raise ImageError(f"the image is broken or truncated ({error}): export it again") from error
+            reason = "its header cannot be read" if isinstance(error, UnidentifiedImageError) else error
+            raise ImageError(f"the image is broken or truncated ({reason}): export it again") from error
         raise ImageError(
-            "this is not a picture in a supported format: send a JPEG, PNG, WebP, GIF or BMP"
+            f"this is {_kind_of(content)}not a picture in a supported format: send a JPEG, PNG, WebP, GIF or BMP"
         ) from error
+
+
+def _kind_of(content: bytes) -> str:
+    found = (name for signature, name in _OTHER_KINDS if signature.match(content))
+    return next((f"{name}, " for name in found), "")
 
 
 def _most_pixels(image: Image.Image, is_streamed: bool) -> int:

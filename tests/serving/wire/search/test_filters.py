@@ -48,3 +48,9 @@ def test_an_invalid_filter_is_a_422(text, words):
     with pytest.raises(ProblemError, match="filter: ") as raised:
         conditions([text], KINDS)
     assert words in raised.value.problem.detail and raised.value.problem.status == 422
+
+
+@pytest.mark.parametrize("text", ["brand: ", "brand:\u00a0", "-brand:\t"])
+def test_a_blank_value_is_refused(text: str) -> None:
+    with pytest.raises(ProblemError, match="filter: Send a value after brand:"):
+        conditions([text], KINDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from base64 import b64encode
 from typing import Any
 
@@ -14,7 +15,8 @@ from immr.types import AttributeKind, Filters
 from immr.wiring import connect
 from serving.wire.problems import ProblemError
 from serving.wire.search.filters import conditions
-from serving.wire.search.search_request import SearchFields, SearchRequest
+from serving.wire.search.search_fields import SearchFields
+from serving.wire.search.search_request import SearchRequest
 from tests.support import http_client, tiny_version
 
 RED = tiny_version.photo("red")
@@ -280,3 +282,44 @@ def test_hits_and_answer_say_whether_they_are_the_thing_on_the_photo(url: str) -
     for unknown in ({"item_id": "red"}, {"text": "red"}):
         found = http_client.post(url, json=unknown).json()
         assert {found["match"], *(hit["match"] for hit in found["hits"])} == {None}
+
+
+@pytest.mark.parametrize("text", [" ", "\t\n", "\u200b", "\u00a0 \u202e", "\0"])
+def test_a_text_of_which_nothing_can_be_seen_is_none(url: str, text: str) -> None:
+    """Its embedding changed the order of a photo's hits."""
+    photo = b64encode(RED).decode()
+    alone = http_client.post(url, json={"image": photo, "user_id": "ann"}).json()
+    beside = http_client.post(url, json={"image": photo, "user_id": "ann", "text": text}).json()
+    assert beside["match"] == alone["match"] == "exact"
+    assert [hit["score"] for hit in beside["hits"]] == [hit["score"] for hit in alone["hits"]]
+    assert "or a text" in problem(http_client.post(url, json={"text": text}), 422)
+
+
+def test_a_blank_field_counts_as_absent(url: str) -> None:
+    blank = dict.fromkeys(("item_id", "user_id", "category", "price_min", "k", "group_by", "box"), " ")
+    answer = http_client.post(url, files={"image": ("a.jpg", RED)}, data=blank)
+    assert ids(answer)[0] == "red"
+
+
+@pytest.mark.parametrize("field", ["k", "price_min", "price_max"])
+def test_a_number_has_digits_alone(url: str, field: str) -> None:
+    """Python reads 1_0 as 10."""
+    assert f"{field}: Send a number with digits alone" in problem(
+        form(url, item_id="red", **{field: "1_0"}), 422
+    )
+
+
+@pytest.mark.parametrize("user_id", ["undefined", "null", "NaN", "[object Object]"])
+def test_what_javascript_sends_for_no_user_is_refused(url: str, user_id: str) -> None:
+    """All visitors without an id would be one user, in one variant."""
+    refused = problem(http_client.post(url, json={"item_id": "red", "user_id": user_id}), 422)
+    assert f"user_id: {user_id!r} stands for a missing id. Leave the field out" in refused
+    assert ids(http_client.post(url, json={"item_id": "red", "user_id": user_id.upper()}))
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/events"])
+def test_a_packed_body_is_refused_by_that_name(url: str, path: str) -> None:
+    body = gzip.compress(b'{"item_id": "red"}')
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    answer = http_client.post(url.replace("/v1/search", path), content=body, headers=headers)
+    assert "The body is packed (gzip)" in problem(answer, 415)
