@@ -157,7 +157,7 @@ def test_ids_that_lost_their_zeros_are_noticed(tmp_path: Path) -> None:
     found = report_of(folder, "impressions")
     assert found.unknown_items == (
         "rows with an item that is not in the catalogue: 1 of 1, such as '17'; of these, only zeros at "
-        "the start differ in 1: export ids as text"
+        "the start in 1 differ: export ids as text, alike in both tables"
     )
     assert report_of(folder, "impressions", rows=2).unknown_items == ""  # items may be beyond the sample
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pandas as pd
+import pytest
 
-from immr.data.known_keys import KnownKeys, hashes_of
+from immr.data.known_keys import KnownKeys, changes, hashes_of
 
 
 def test_keys_are_known_after_they_are_added() -> None:
@@ -28,3 +29,17 @@ def test_the_hash_depends_on_the_named_columns_only() -> None:
     frame = pd.DataFrame({"query_id": ["a", "a", "b"], "item_id": ["x", "x", "x"], "position": [1, 2, 3]})
     first, second, third = hashes_of(frame, ("query_id", "item_id"))
     assert first == second != third
+
+
+@pytest.mark.parametrize(
+    ("unknown", "found"),
+    [
+        (["1", "17", "5"], ["zeros at the start in 2"]),
+        (["0017.0"], ["a .0 at the end in 1"]),
+        (["0017 ", "a1", "A 1", "A\u00a01"], ["spaces in 3", "small and capital letters in 1"]),
+        (["cafe\u0301"], ["how Unicode composes letters in 1"]),
+        (["other"], []),
+    ],
+)
+def test_what_programs_change_in_ids(unknown: list[str], found: list[str]) -> None:
+    assert changes(unknown, {"01", "0017", "A1", "café"}) == found

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS
 from immr.data.images import is_file
+from immr.data.known_keys import changes
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import Proposal, propose
 from immr.data.mapping.shop_map import PictureRules, ShopMap
@@ -234,16 +235,15 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tu
 
 
 def _unknown_items(items: pd.DataFrame, impressions: pd.DataFrame) -> str:
-    """A sentence about impressions of items that are not in the catalogue; zeros at the start are easily lost."""
+    """A sentence about impressions of items that are not in the catalogue, and how their ids may have changed."""
     known = {str(item_id) for item_id in items["item_id"].dropna()}
     named = [str(item_id) for item_id in impressions["item_id"].dropna()]
     if not (unknown := [item_id for item_id in named if item_id not in known]):
         return ""
-    without_zeros = {item_id.lstrip("0") for item_id in known}
-    found = sum(item_id.lstrip("0") in without_zeros for item_id in unknown)
-    zeros = f"; of these, only zeros at the start differ in {found:,}: export ids as text" if found else ""
+    found = " and ".join(changes(unknown, known))
+    differ = f"; of these, only {found} differ: export ids as text, alike in both tables" if found else ""
     rows_named = f"rows with an item that is not in the catalogue: {len(unknown):,} of {len(named):,}"
-    return f"{rows_named}, such as {unknown[0]!r}{zeros}"
+    return f"{rows_named}, such as {unknown[0]!r}{differ}"
 
 
 def _shifted_times(queries: pd.DataFrame, impressions: pd.DataFrame) -> str:

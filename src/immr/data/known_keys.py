@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +12,13 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pandas as pd
 
+_CHANGES: dict[str, Callable[[str], str]] = {
+    "zeros at the start": lambda key: key.lstrip("0"),
+    "a .0 at the end": lambda key: key.removesuffix(".0"),
+    "spaces": lambda key: "".join(key.split()),
+    "small and capital letters": str.casefold,
+    "how Unicode composes letters": lambda key: unicodedata.normalize("NFC", key),
+}
 Hashes = npt.NDArray[np.uint64]
 
 
@@ -40,6 +49,21 @@ class KnownKeys:
             run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
         if len(run):
             self._runs.append(run)
+
+
+def changes(unknown: Sequence[str], known: Collection[str]) -> list[str]:
+    """What programs may have changed in ids that are not known: `zeros at the start in 12`, most first.
+
+    Args:
+        unknown: ids, one for each row.
+        known: the ids that exist.
+    """
+    counts = {}
+    for what, without in _CHANGES.items():
+        there = {without(key) for key in known}
+        counts[what] = sum(without(key) in there for key in unknown)
+    most_first = sorted((-count, what) for what, count in counts.items() if count)
+    return [f"{what} in {-count:,}" for count, what in most_first]
 
 
 def hashes_of(frame: pd.DataFrame, columns: tuple[str, ...]) -> Hashes:

@@ -154,6 +154,16 @@ def test_spaces_and_non_ascii_letters_are_encoded_as_in_browsers(server: Server,
     assert list(server.asked) == ["/plain/gr%C3%B6%C3%9Fe%201%20.jpg?b=%C3%BC"]
 
 
+def test_servers_that_choose_a_format_are_asked_for_one_that_we_read(server: Server, tmp_path: Path) -> None:
+    """Also behind a redirect to another host; `image/*` is an invitation to send AVIF."""
+    elsewhere = f"http://localhost:{server.server_port}/plain/8"
+    url = f"{server.url}/away/{elsewhere}"
+    assert content(downloads(tmp_path).fetch([url])[url]) == b"picture 8"
+    for path in (f"/away/{elsewhere}", "/plain/8"):
+        assert server.headers[path]["Accept"].startswith("image/jpeg, image/png, image/webp, ")
+        assert server.headers[path]["User-Agent"] == "immr"
+
+
 def test_a_missing_file_of_a_header_is_named(server: Server, tmp_path: Path) -> None:
     rules = PictureRules(allow_private=True, header_files={"Authorization": tmp_path / "none"})
     with pytest.raises(ContractError, match=r"header Authorization cannot be read from .*none"):

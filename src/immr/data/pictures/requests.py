@@ -21,6 +21,7 @@ from immr.errors import ContractError
 _ACCEPTED = (
     "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/*;q=0.1"  # servers choose a format by it
 )
+_OURS = {"User-Agent": "immr", "Accept": _ACCEPTED}  # of every request
 _REDIRECTS = 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
@@ -92,7 +93,7 @@ class PictureRequests:
         for _ in range(_REDIRECTS + 1):
             # secrets stay with the host that they are for, and are not sent in the clear after https
             own = urlsplit(url)[:2] in ((scheme, host), ("https", host))
-            location, content = self._answer(url, self._headers if own else {})
+            location, content = self._answer(url, self._headers if own else _OURS)
             if location is None:
                 return content
             url = _in_ascii(urljoin(url, location))
@@ -130,7 +131,7 @@ def _headers(rules: PictureRules) -> dict[str, str]:
                 f"the value of the header {name} cannot be read from {path} ({error}): correct "
                 "pictures.header_files in the mapping"
             ) from error
-    return {"User-Agent": "immr", "Accept": _ACCEPTED, **rules.headers, **secrets}
+    return {**_OURS, **rules.headers, **secrets}
 
 
 def _in_ascii(url: str) -> str:
