@@ -27,16 +27,20 @@ Host = Annotated[
 Namespace = Annotated[
     str, typer.Option(help="Namespace of the profile; empty if Kubeflow Pipelines has a single user.")
 ]
-Version = Annotated[str, typer.Option(help="Name of the pipeline's version; uploaded only if it is new.")]
+Version = Annotated[
+    str, typer.Option(help="Version name of the pipeline; uploaded if Kubeflow does not have it.")
+]
 Recipe = Annotated[str, typer.Option(help="A recipe by name, or a TOML file that the steps can read.")]
 Workers = Annotated[int, typer.Option("--workers", "--processes", help="Training processes.")]
 Gpus = Annotated[int, typer.Option(help="GPUs reserved for each training process on a cluster.")]
-GateMargin = Annotated[float, typer.Option(help="Lowest acceptable lower bound of (candidate − champion).")]
+GateMargin = Annotated[
+    float, typer.Option(help="The gate's margin: how far below the champion the lower bound may be.")
+]
 Rank = Annotated[bool, typer.Option(help="Also learn a ranker from the click log.")]
 Deploy = Annotated[bool, typer.Option(help="Deploy a version that passes the gate.")]
 Share = Annotated[float, typer.Option(help="Share of users that a challenger gets.")]
 ServiceAccount = Annotated[
-    str, typer.Option(help="Service account of the steps; empty: Kubeflow's own (docs/kubernetes.md).")
+    str, typer.Option(help="Service account of the steps; by default Kubeflow's (docs/kubernetes.md).")
 ]
 
 
@@ -51,7 +55,7 @@ def compile_all(
 
 @app.command()
 def run(
-    data: Annotated[str, typer.Argument(help="Folder with items, queries and impressions as Parquet.")],
+    data: Annotated[str, typer.Argument(help="Your tables, as for `immr govern`: a folder, URL or mapping.")],
     recipe: Recipe = "concept",
     workers: Workers = 2,
     gpus_per_worker: Gpus = 0,
@@ -59,7 +63,9 @@ def run(
     rank: Rank = False,
     deploy: Deploy = True,
     share: Share = 0.5,
-    on_cluster: Annotated[bool, typer.Option("--on-cluster", help="Run on Kubeflow.")] = False,
+    on_cluster: Annotated[
+        bool, typer.Option("--on-cluster", help="Run on Kubeflow instead of this machine.")
+    ] = False,
     host: Host = "",
     namespace: Namespace = "",
     version: Version = "",
@@ -89,7 +95,7 @@ def run(
 
 @app.command()
 def decide(
-    apply: Annotated[bool, typer.Option(help="Promote or remove the challenger.")] = True,
+    apply: Annotated[bool, typer.Option(help="Carry out the decision.")] = True,
 ) -> None:
     """Run the decide pipeline on this machine: read out the running experiment and apply the decision."""
     with on_this_machine(Settings().home):
@@ -100,8 +106,8 @@ def decide(
 
 @app.command()
 def catalogue(
-    changed: Annotated[str, typer.Option(help="New or changed items, as Parquet or CSV.")] = "",
-    deleted: Annotated[str, typer.Option(help="Deleted items: a file with a column item_id.")] = "",
+    changed: Annotated[str, typer.Option(help="File with new or changed items.")] = "",
+    deleted: Annotated[str, typer.Option(help="File with the deleted items: a column item_id.")] = "",
 ) -> None:
     """Run the catalogue pipeline on this machine: deliver changed and deleted items to every collection."""
     uris = [str(Path(file).absolute()) if file else "" for file in (changed, deleted)]
@@ -114,7 +120,7 @@ def catalogue(
 @app.command()
 def start(
     items: Annotated[str, typer.Argument(help="The catalogue: a file, folder, glob, URL or mapping.")],
-    recipe: Annotated[str, typer.Option(help="A recipe without training.")] = "zero_shot",
+    recipe: Annotated[str, typer.Option(help="A recipe that needs no training.")] = "zero_shot",
 ) -> None:
     """Run the start pipeline on this machine: index and deploy a catalogue with a pretrained version."""
     recipe = _checked(recipe, on_cluster=False)
@@ -135,9 +141,11 @@ def upload(host: Host = "", version: Version = "") -> None:
 
 @app.command()
 def schedule(
-    data: Annotated[str, typer.Argument(help="Folder with the tables, as the cluster's pods see it.")],
+    data: Annotated[
+        str, typer.Argument(help="Your tables, by a path or URL that the cluster's pods can read.")
+    ],
     cron: Annotated[
-        str, typer.Option(help="Seconds first: `0 0 3 * * *` is every night at three.")
+        str, typer.Option(help="Cron expression with seconds first: `0 0 3 * * *` is every night at three.")
     ] = "0 0 3 * * *",
     recipe: Recipe = "concept",
     workers: Workers = 2,
@@ -172,7 +180,9 @@ def schedule(
 
 @app.command("on-new-data")
 def on_new_data(
-    data: Annotated[str, typer.Argument(help="Folder with the tables, as this command and the pods see it.")],
+    data: Annotated[
+        str, typer.Argument(help="Your tables, by a path or URL that this command and the pods can read.")
+    ],
     every_s: Annotated[float, typer.Option(help="Seconds between two checks.")] = 300.0,
     once: Annotated[
         bool,
