@@ -90,10 +90,10 @@ def merge(buckets: Iterable[CtrBucket], size_s: int) -> list[VersionBucket]:
 
 
 def merge_sparse(buckets: Sequence[VersionBucket]) -> list[VersionBucket]:
-    """Buckets without sparse ones: such a bucket joins the next of its version, the last one the one before.
+    """Merge each sparse bucket with the next bucket of its version; the last one with the bucket before.
 
-    The joined bucket stands where most of its impressions are, not at a few from hours before.
-    A CTR of a handful of impressions is noise that sets the scale of the chart.
+    A CTR of a handful of impressions is noise that would set the scale of the chart. A merged bucket is placed where
+    most of its impressions are, not at the few from hours before.
     """
     found: list[VersionBucket] = []
     for version in dict.fromkeys(bucket.model_version for bucket in buckets):

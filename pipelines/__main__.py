@@ -141,9 +141,7 @@ def upload(host: Host = "", version: Version = "") -> None:
 
 @app.command()
 def schedule(
-    data: Annotated[
-        str, typer.Argument(help="Your tables, by a path or URL that the cluster's pods can read.")
-    ],
+    data: Annotated[str, typer.Argument(help="Your tables, at a path or URL for the cluster's pods.")],
     cron: Annotated[
         str, typer.Option(help="Cron expression with seconds first: `0 0 3 * * *` is every night at three.")
     ] = "0 0 3 * * *",
@@ -180,9 +178,7 @@ def schedule(
 
 @app.command("on-new-data")
 def on_new_data(
-    data: Annotated[
-        str, typer.Argument(help="Your tables, by a path or URL that this command and the pods can read.")
-    ],
+    data: Annotated[str, typer.Argument(help="Your tables, at a path or URL for this command and the pods.")],
     every_s: Annotated[float, typer.Option(help="Seconds between two checks.")] = 300.0,
     once: Annotated[
         bool,

@@ -55,7 +55,7 @@ def read(token: str, keys: Sequence[bytes], model_version: str) -> Page:
     """The page that a token stands for.
 
     Raises:
-        ProblemError: 400 if the token is not ours, or was issued by another model version or release.
+        ProblemError: 400 if the token was not issued by this service, or by another model version or release.
     """
     payload = _payload(token, keys)
     if payload is None:
@@ -111,7 +111,7 @@ def _fingerprints(content: bytes) -> frozenset[bytes]:
 
 
 def version_of(token: str, keys: Sequence[bytes]) -> str | None:
-    """The model version that issued a token; None if it is not ours."""
+    """The model version that issued a token; None if this service did not sign it."""
     payload = _payload(token, keys)
     if payload is None:
         return None

@@ -152,7 +152,7 @@ def _pictures(rules: PictureRules) -> list[str]:
 def _report(
     table: ShopTable, rows: int, buckets: Sequence[str], by_its_columns: bool, also: Sequence[str]
 ) -> tuple[TableReport, pd.DataFrame]:
-    """With the sample's keys. `also`: files with the same columns, which the table may have been split into."""
+    """A finding with the sample's keys. `also`: files with the same columns, parts of the table perhaps."""
     (report, keys), left_out = _fit(table, rows, buckets), []
     if by_its_columns:
         found = f"no file has the name of this table; {table.mapping.source} has its columns: use a mapping"

@@ -104,7 +104,7 @@ class KserveDeployer:
             ]
 
     def remove(self, role: Role) -> None:
-        """See `Deployer.remove`; a version without another place is deleted. With the champion goes the previous one.
+        """See `Deployer.remove`. Versions that are left without a role are deleted; "champion" includes the previous one.
 
         Raises:
             DeployError: The API refused.

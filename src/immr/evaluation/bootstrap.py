@@ -116,7 +116,7 @@ def difference_estimate(
 
 @dataclass(frozen=True, slots=True)
 class CautiousEstimate(Estimate):
-    """A difference with its interval, and the part of its half-width that is due to what was not seen."""
+    """A difference with its interval; `unseen` is the part of the half-width that allows for a small sample."""
 
     unseen: float = 0.0
 

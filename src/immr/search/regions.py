@@ -34,7 +34,7 @@ _Boxes = npt.NDArray[np.intp]  # (B, 4): left, top, right, bottom in pixels
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A part of a photo, and how much it looks like a thing of its own, from 0 to 1."""
+    """A part of a photo, and how much it stands out from its surroundings, from 0 to 1."""
 
     region: Region
     score: float

@@ -42,7 +42,7 @@ class DocumentMemory:
         self._next.copy_((self._next + len(latest_A)) % size)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is remembered."""
+        """The remembered documents, for a checkpoint."""
         return {"rows": self.rows_QD, "classes": self.classes_Q, "next": self._next}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

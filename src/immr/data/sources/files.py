@@ -72,7 +72,7 @@ def is_table(location: Location) -> bool:
 
 
 def may_be_anything(location: Location) -> bool:
-    """Whether a file with such a name is a table only if no file of another kind is beside it."""
+    """Whether the file may be a note or a schema: its suffix counts as a table only without tables of other kinds."""
     return location.name.lower().endswith(_MAYBE)
 
 

@@ -23,7 +23,7 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class Needed:
-    """What it takes to find a lift; the users are those of the champion and one challenger.
+    """The users and days that a test needs to detect a lift; the users are those of champion and challenger together.
 
     Attributes:
         lift: Relative, 0.05 for + 5 %.

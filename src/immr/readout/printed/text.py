@@ -99,9 +99,9 @@ def holdout_rows(readout: Readout) -> list[tuple[str, str, str, str]]:
 
 
 def check_rows(readout: Readout) -> list[tuple[str, ...]]:
-    """What is checked beside the metrics, by variant: its users against the weights, and the guardrails' shares.
+    """The checks beside the metrics, one row per variant: users against weights, and the guardrails' shares.
 
-    A variant that was not searched yet has a dash for what is not known.
+    A variant without searches has dashes.
     """
     ratio = readout.sample_ratio
     health = {side.variant: side for side in readout.health}
