@@ -104,7 +104,7 @@ class KserveDeployer:
             ]
 
     def remove(self, role: Role) -> None:
-        """See `Deployer.remove`. Versions that are left without a role are deleted; "champion" includes the previous one.
+        """See `Deployer.remove`. Deletes versions left without a role; "champion" includes the previous one.
 
         Raises:
             DeployError: The API refused.

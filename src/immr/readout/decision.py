@@ -157,9 +157,9 @@ def _verdict(
 def must_brake(ctr_per_user: Comparison, policy: DecisionPolicy, challengers: int = 1) -> bool:
     """Whether the clicks have dropped so far that the challenger must be removed at once.
 
-    That is the case if a loss of `brake_at_loss` explains the data 1/`brake_alpha` times better than no loss does, which
-    takes a measured loss of more than half of `brake_at_loss`. The users' own CTRs are compared, each user
-    counting the same: clicks per impression vary too much if a few users make most of the searches.
+    That is the case if a loss of `brake_at_loss` explains the data 1/`brake_alpha` times better than no loss does,
+    which takes a measured loss of more than half of `brake_at_loss`. The users' own CTRs are compared, and each user
+    counts the same: clicks per impression vary too much if a few users make most of the searches.
     """
     loss = -policy.brake_at_loss * ctr_per_user.champion
     evidence = log_likelihood_ratio(ctr_per_user.difference, ctr_per_user.standard_error, loss)

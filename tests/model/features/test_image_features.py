@@ -46,7 +46,7 @@ def test_a_picture_that_has_changed_gets_no_features_under_the_hash_of_its_earli
     features = ImageFeatures(MODEL, cache_dir)
     features.compute(hashes, ["fit"])
     assert "changed.png has changed" in caplog.text
-    with pytest.raises(ImageError, match="have changed since `immr govern` read them"):
+    with pytest.raises(ImageError, match="changed since `immr govern` read them"):
         features.read(list(hashes.values()), ["fit"])
     renewed = image_hashes([str(path)])
     features.compute(renewed, ["fit"])
