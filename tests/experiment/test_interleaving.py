@@ -119,6 +119,24 @@ def test_only_queries_that_showed_items_of_both_versions_are_compared() -> None:
     assert found.withheld is not None and "prefer" in found.withheld
 
 
+@pytest.mark.parametrize(("alone", "known"), [(200, True), (60, False)])
+def test_a_preference_is_withheld_if_the_users_do_not_match_the_weights(alone: int, known: bool) -> None:
+    """The check was only printed: a challenger lost its test although events were missing."""
+    sides = (Variant("champion", "http://a", "immr-1", 0.5), Variant("challenger", "http://b", "immr-2", 0.5))
+    mixed = Experiment("mixed", "salt", sides, kind="interleave")
+    rows = [(f"c{number}", f"c{number}", "champion", "immr-1", True) for number in range(alone)]
+    for number in range(210):
+        who = (f"q{number}", f"u{number}", "challenger")
+        rows += [(*who, "immr-1", number % 10 > 0), (*who, "immr-2", number % 10 == 0)]
+    columns = ("query_id", "user_id", "variant", "model_version", "clicked")
+    shown = pa.table(dict(zip(columns, zip(*rows, strict=True), strict=True)))
+    found = readout(shown.append_column("ordered", pa.array([False] * len(rows))), mixed)
+    decision = decide(found, DecisionPolicy())
+    assert (found.preference is not None) is known
+    assert decision.action == ("keep" if known else "wait")
+    assert ("does not match the weights" in decision.reason) is not known
+
+
 @pytest.mark.parametrize(
     ("low", "high", "users", "action", "sentence"),
     [

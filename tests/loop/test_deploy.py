@@ -13,7 +13,7 @@ from immr.experiment.definition import load, save
 from immr.index.vector_index import Content
 from immr.loop.deploy import deploy
 from immr.settings import Settings
-from immr.types import ModelVersion, Role
+from immr.types import CHALLENGER_ROLES, ModelVersion, Role
 from immr.wiring import Parts
 
 
@@ -87,6 +87,21 @@ def test_a_running_test_keeps_its_versions(parts: Parts) -> None:
         deploy(parts, version(3), "bento:3")
     assert parts.registry.roles()["challenger"] == version(2)
     assert parts.deployer.deployed == {"champion": "immr-1", "challenger": "immr-2"}  # type: ignore[attr-defined]
+
+
+def test_all_versions_of_a_test_are_named_and_force_is_logged_only_for_a_deployment(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`--force` logged "is deployed" of a version that then went to the queue."""
+    deploy(parts, version(1), "bento:1")
+    sides = [(f"immr-{number}", "http://127.0.0.1:1") for number in (1, 2, 3, 4)]
+    challengers = dict(zip(CHALLENGER_ROLES, sides[1:], strict=False))
+    save(changes.begin(sides[0], challengers, 0.2, datetime.now(UTC)), parts.settings.experiment_file)
+    with pytest.raises(
+        ExperimentRunningError, match="is comparing immr-1 with immr-2, immr-3 and immr-4, and"
+    ):
+        deploy(parts, version(5), "bento:9", force=True)
+    assert caplog.text == ""
 
 
 def test_versions_of_the_running_test_can_be_deployed_again(parts: Parts) -> None:

@@ -32,3 +32,11 @@ def test_equal_versions_differ_at_the_nominal_rate() -> None:
         assert found is not None
         missed += not found.interval.low <= 0 <= found.interval.high
     assert missed / 300 == pytest.approx(0.05, abs=0.04)
+
+
+def test_the_p_value_of_a_clear_preference_is_small_and_not_zero() -> None:
+    ones = np.ones(1000, int)
+    won = (np.arange(1000) % 5 > 0).astype(int)
+    found = preference(ones, won, ones - won)
+    assert found is not None
+    assert 0 < found.p_value < 1e-100

@@ -40,6 +40,7 @@ from immr.loop.experiment.queue import waiting
 from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.running import running_test
 from immr.loop.experiment.start import shadow, start
+from immr.machine.wording import by_number
 from immr.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -196,12 +197,13 @@ def experiment_stop(ctx: typer.Context, if_revision: IfRevision = "", as_json: A
 def _note_next(parts: Parts) -> None:
     """Once a test has ended, say which one has started, or what it waits for."""
     if (next_test := running_test(parts)) is not None:
-        note(f"{next_test.name} has started, because its version waited in the queue.")
-    elif queue := waiting(parts):
-        next_up = queue[0].version.model_version
+        note(f"{next_test.name} has started from the queue.")
+    elif queue := waiting(parts)[: parts.settings.challengers]:
+        versions = [each.version.model_version for each in reversed(queue)]
+        waits = by_number(len(queue), "is tested next. It waits", "are tested next. They wait")
         note(
-            f"{next_up} is tested next. It waits for this: {queue[0].reason}. To prevent the test, run `immr "
-            f"experiment queue --drop {next_up}`."
+            f"{' and '.join(versions)} {waits} for this: {queue[0].reason}. To prevent the test, run `immr "
+            f"experiment queue --drop {versions[-1]}`."
         )
 
 
@@ -233,7 +235,7 @@ def experiment_decide(
     else:
         watched = _decide_until_done(parts, apply, every_s)
     _show(watched, as_csv, parquet, as_json)
-    if watched.decision.action != "wait" and not apply:
+    if not apply and (watched.decision.action != "wait" or watched.decision.losers):
         note("Nothing has changed: `immr experiment decide --apply` carries this out.")
     running = running_test(parts)
     if apply and (running is None or running.salt != watched.experiment.salt):
@@ -281,32 +283,30 @@ def _print_readout(watched: watch_verb.Watched) -> None:
     from immr.readout.printed import text
     from immr.readout.printed.report import progress
 
-    readout = watched.readout
-    _print_table("A/B readout", text.as_rows(readout))
-    _print_table("Interleaving: 1 is for the challenger, −1 for the champion", text.preference_rows(readout))
+    experiment, readout = watched.experiment, watched.readout
+    _print_table(text.TITLES[experiment.kind], text.as_rows(readout))
+    _print_table("Preference: 1 is for the challenger, −1 for the champion", text.preference_rows(readout))
     _print_table("Other metrics", text.secondary_rows(readout))
     if readout.revenue is not None:
         console.print(readout.revenue.sentence, highlight=False)
     _print_table("CTR by segment, corrected for their number", text.segment_rows(watched.segments))
     _print_table("Sample ratio and guardrails", text.check_rows(readout))
-    if readout.sample_ratio is not None and readout.sample_ratio.ok:
-        console.print(
-            f"the users match the weights (p = {readout.sample_ratio.p_value:.3f})", highlight=False
-        )
+    if (ratio := readout.sample_ratio) is not None and ratio.ok:
+        console.print(f"the users match the weights (p = {ratio.p_value:.3f})", highlight=False)
     for marked in readout.bots:
         console.print(
             f"bots of {marked.variant} ({marked.rule}): {marked.users:,} excluded, queries: {marked.queries:,}"
         )
     if readout.plan is not None:
-        so_far = progress(watched.experiment, readout, watched.decision)
+        so_far = progress(experiment, readout, watched.decision)
         console.print(
             f"{so_far + '; ' if so_far else ''}detecting a lift of {readout.plan.effect:.0%} needs "
             f"{readout.plan.users_always_valid:,} users with any number of looks, "
             f"{readout.plan.users_one_look:,} with one look",
             highlight=False,
         )
-    verdict = text.headline(watched.experiment, watched.decision)
-    console.print(f"[bold]{verdict}[/]: {watched.decision.reason}", highlight=False)
+    for verdict, reason in text.verdicts(experiment, watched.decision):
+        console.print(f"[bold]{verdict}[/]: {reason}", highlight=False)
 
 
 def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:

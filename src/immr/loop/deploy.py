@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from immr.errors import DeployError, ExperimentRunningError, IndexUnavailableError
@@ -44,8 +45,11 @@ def deploy(parts: Parts, version: ModelVersion, bento: str, force: bool = False)
 def deploy_locked(parts: Parts, version: ModelVersion, bento: str, force: bool = False) -> Deployment:
     """`deploy` for callers that hold the experiment's lock."""
     role = _role_for(parts, version)
-    _refuse_unfit(parts, version, bento, force)
+    problems = unfit(parts, version, bento)
+    _refuse_unfit(version, problems, force)
     _refuse_to_disturb(parts, version, role)
+    if problems:
+        log.warning("%s is deployed with --force, although %s", version.id, "; ".join(problems))
     deployment = parts.deployer.apply(version, bento, role)
     parts.registry.set_role(role, version, f"Deployed as {role}.")
     return deployment
@@ -61,15 +65,11 @@ def _role_for(parts: Parts, version: ModelVersion) -> Role:
     return next(iter(held + free), "") or min(places, key=lambda role: roles[role].number)
 
 
-def _refuse_unfit(parts: Parts, version: ModelVersion, bento: str, force: bool) -> None:
+def _refuse_unfit(version: ModelVersion, problems: Sequence[str], force: bool) -> None:
     """Refuse a version that the gate stopped, or that lacks a part it needs to answer."""
-    problems = unfit(parts, version, bento)
-    if not problems:
-        return
-    found = "; ".join(problems)
-    if not force:
+    if problems and not force:
+        found = "; ".join(problems)
         raise DeployError(f"{version.id} is not deployed: {found}. To deploy it anyway, use --force")
-    log.warning("%s is deployed with --force, although %s", version.id, found)
 
 
 def unfit(parts: Parts, version: ModelVersion, bento: str) -> list[str]:
@@ -98,7 +98,10 @@ def _refuse_to_disturb(parts: Parts, version: ModelVersion, role: Role) -> None:
     owners = [variant for variant in running.variants if not variant.ended]
     if any((owner.name, owner.model_version) == (role, version.id) for owner in owners):
         return
-    owned = " with ".join(sorted(variant.model_version for variant in owners))
+    *others, last = (variant.model_version for variant in running.remaining)
+    owned = (
+        f"{running.champion.model_version} with {' and '.join([', '.join(others)] * bool(others) + [last])}"
+    )
     raise ExperimentRunningError(
         f"test {running.name} is comparing {owned}, and {version.id} would replace or join them: its turn comes when "
         "that test has ended (`immr experiment decide --apply`, or `immr experiment stop`)"

@@ -220,7 +220,7 @@ def _by_preference(found: Preference, policy: DecisionPolicy) -> Verdict:
 
 def _difference(ctr: Comparison, interval: Interval, readout: Readout) -> str:
     tested = len(readout.variants) - 1
-    together = "" if tested == 1 else f" for all {tested} challengers"
+    together = {1: "", 2: " for both challengers"}.get(tested, f" for all {tested} challengers")
     return (
         f"{in_a_sentence(ctr.variant)}'s CTR is {ctr.challenger:.2%} against the champion's {ctr.champion:.2%}, a "
         f"difference of {_points(interval.low)} to {_points(interval.high)} points ({readout.confidence:.0%} "

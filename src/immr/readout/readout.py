@@ -103,7 +103,7 @@ class Readout:
     health: tuple[Health, ...] = ()  # for the guardrails
     plan: Plan | None = None  # users of the champion and one challenger needed to find the requested effect
     days: float = 0.0  # from the first event to the last
-    preference: Preference | None = None  # of an interleaved experiment, instead of comparisons
+    preference: Preference | None = None  # of an interleaved experiment, instead of comparisons; or withheld
     revenue: Revenue | None = None  # None if no order has an amount
 
     def arm(self, variant: str) -> Arm | None:
@@ -187,7 +187,7 @@ def readout_of_sums(
         for side in experiment.variants
     )
     ratio = _sample_ratio(experiment, variants)
-    preferred = _preference(sums, whole)
+    preferred = None if ratio is not None and not ratio.ok else _preference(sums, whole)
     withheld = _why_withheld(variants, ratio, experiment, preferred is not None)
     return Readout(
         experiment=experiment.name,
@@ -296,13 +296,13 @@ def _why_withheld(
     champion, *challengers = variants
     if not challengers:
         return "there is no challenger to compare; deploy one"
+    if ratio is not None and not ratio.ok:
+        return ratio.sentence
     if experiment.kind == "interleave":
         return (
             "interleaved users see the items of both versions, so only their preference can be measured"
             + ("" if preferred else ", and too few of them have clicked for that")
         )
-    if ratio is not None and not ratio.ok:
-        return ratio.sentence
     reasons = [_why_incomparable(experiment, (champion, side)) for side in challengers]
     return reasons[0] if all(reasons) else None
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from immr.experiment.changes import end, stop
-from immr.experiment.definition import CHALLENGER
-from immr.readout.decision import Decision, DecisionPolicy, decide
+from immr.experiment.definition import CHALLENGER, Variant
+from immr.readout.decision import Decision, DecisionPolicy, Verdict, decide
 from immr.readout.power import Plan
 from immr.readout.printed import tidy
 from immr.readout.printed.report import render
-from immr.readout.printed.text import check_rows, headline
+from immr.readout.printed.text import check_rows, headline, verdicts
 from immr.readout.readout import Readout, readout
 from tests.readout.test_segments import TEST, shop
 
@@ -52,3 +52,27 @@ def test_a_test_that_is_over_waits_for_nothing(action: str) -> None:
 def test_the_champion_alone_is_no_test() -> None:
     alone = replace(TEST, variants=(replace(TEST.champion, weight=1.0),))
     assert headline(alone, Decision("wait", "There is no comparison.", {})) == "no test"
+
+
+def test_each_of_several_challengers_has_its_verdict() -> None:
+    """A challenger that was about to be removed was shown below "wait", the verdict on the whole test."""
+    third = Variant("challenger-2", "http://127.0.0.1:3", "immr-3", 0.2)
+    champion = replace(TEST.champion, weight=TEST.champion.weight - 0.2)
+    several = replace(TEST, variants=(champion, *TEST.challengers, third))
+    leaves = Verdict(CHALLENGER, "roll back", "It is worse.")
+    decision = Decision("wait", "", {}, (leaves, Verdict("challenger-2", "wait", "Too early.")))
+    assert verdicts(several, decision) == [
+        ("roll back (immr-2)", "It is worse."),
+        ("wait (immr-3)", "Too early."),
+    ]
+    html = render(several, searched(), decision)
+    assert "<strong>Roll back (immr-2).</strong> It is worse." in html and "Wait (immr-3)." in html
+    alike = tuple(replace(each, action="wait", reason="No comparison.") for each in decision.verdicts)
+    withheld = Decision("wait", "No comparison.", {}, alike)
+    assert verdicts(several, withheld) == [("wait", "No comparison.")]
+    assert verdicts(stop(several), decision)[0][0] == "stopped"
+
+
+def test_the_champion_alone_without_searches_has_no_table_of_checks() -> None:
+    found = searched()
+    assert check_rows(replace(found, variants=found.variants[:1], health=()))[1:] == []

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from immr.charts.forest import ForestRow, forest_plot
-from immr.readout.printed.text import headline, metric_name
+from immr.readout.printed.text import headline, metric_name, verdicts
 
 if TYPE_CHECKING:
     from immr.experiment.definition import Experiment
@@ -38,6 +38,7 @@ def render(
             readout=readout,
             decision=decision,
             headline=headline(experiment, decision),
+            verdicts=verdicts(experiment, decision),
             segments=segments,
             events=events,
             made=datetime.now(UTC),

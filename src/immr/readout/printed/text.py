@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment
+from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Kind
 from immr.readout.comparison import Comparison, Interval, Rate
 from immr.readout.decision import Decision
 from immr.readout.readout import Readout
 from immr.readout.segments import Segment
+
+TITLES: Mapping[Kind, str] = {
+    "ab": "A/B readout",
+    "interleave": "Interleaved test: the challenger's users see the items of both versions",
+}
 
 
 def headline(experiment: Experiment, decision: Decision) -> str:
@@ -17,6 +22,15 @@ def headline(experiment: Experiment, decision: Decision) -> str:
     if not experiment.challengers:
         return "no test"
     return decision.action if experiment.state == "running" else experiment.state
+
+
+def verdicts(experiment: Experiment, decision: Decision) -> list[tuple[str, str]]:
+    """The headline with its reason; of several challengers with different verdicts, one for each."""
+    found = decision.verdicts if experiment.state == "running" else ()
+    if len({each.reason for each in found}) < 2:
+        return [(headline(experiment, decision), decision.reason)]
+    version_of = {each.name: each.model_version for each in experiment.challengers}
+    return [(f"{each.action} ({version_of[each.challenger]})", each.reason) for each in found]
 
 
 def as_rows(readout: Readout) -> list[tuple[str, ...]]:
@@ -108,6 +122,8 @@ def check_rows(readout: Readout) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("variant", "users by weight", "users", "answered by another", "without results", "p99")
     ]
+    if len(readout.variants) == 1 and not health:
+        return rows
     for variant in readout.variants:
         expected = f"{ratio.expected[variant.name]:,.0f}" if ratio and variant.name in ratio.expected else "–"
         side = health.get(variant.name)
