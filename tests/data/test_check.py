@@ -149,6 +149,13 @@ def test_paths_that_windows_wrote_get_a_remedy_that_works(tmp_path: Path) -> Non
     assert items.fits and items.missing_pictures == ""
 
 
+def test_addresses_without_a_scheme_get_a_hint(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in")
+    changed(folder, "items", "image", pa.array(["//cdn.example/1.jpg"]))
+    found = report_of(folder, "items").missing_pictures
+    assert found.endswith('to read // as https://, map image = { column = "image", prefix = "https:" }')
+
+
 def test_ids_that_lost_their_zeros_are_noticed(tmp_path: Path) -> None:
     """Each row is valid by itself; governance would find no click on any item."""
     folder = write(tmp_path / "in", items=[item("0017"), item("a")])

@@ -91,7 +91,7 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
         try:
             table = shop.table(contract)
         except ContractError as error:
-            unread = recognized.unreadable_files(shop)[:_FILES_NAMED] if contract is ITEMS else []
+            unread = recognized.unused_files(shop)[:_FILES_NAMED] if contract is ITEMS else []
             reports.append(TableReport(contract.name, error="; ".join([*unread, str(error)])))
             continue
         if table:
@@ -229,7 +229,8 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tu
     if not lost:
         return "", False
     by_windows = f"; to read its \\ as /, map image = {{ sql = '''replace(\"{column}\", chr(92), '/')''' }}"
-    hint = by_windows if "\\" in lost[0] else ""
+    as_in_html = f'; to read // as https://, map image = {{ column = "{column}", prefix = "https:" }}'
+    hint = by_windows if "\\" in lost[0] else as_in_html if lost[0].startswith("//") else ""
     sentence = f"missing pictures: {len(lost):,} of the first {len(here):,}, such as {lost[0]}{hint}"
     return sentence, len(lost) == len(pictures)
 

@@ -26,7 +26,9 @@ apple,,,,,,,,,,,,,,https://cdn.example/c.jpg?v=18,3,,
 milk,Milk,,Dairy,,Drinks,true,Title,Default Title,MI-1,shopify,-3,deny,1.19,https://cdn.example/m.jpg,1,,active
 juice,Juice,,,,,true,Title,Default Title,JU-1,,0,deny,3,https://cdn.example/j.jpg,1,,active
 soda,Soda,,,,,true,Title,Default Title,SO-1,shopify,0,continue,3,https://cdn.example/s.jpg,1,,active
-secret,Secret,,,,,false,Title,Default Title,SE-1,shopify,1,deny,9,https://cdn.example/x.jpg,1,,draft
+secret,Secret,,,,,true,Title,Default Title,SE-1,shopify,1,deny,9,https://cdn.example/x.jpg,1,,draft
+till,At the till,,,,,false,Title,Default Title,TI-1,shopify,1,deny,9,https://cdn.example/x.jpg,1,,active
+till,,,,,,,,Large,TI-2,shopify,1,deny,9,https://cdn.example/x.jpg,1,,
 """  # noqa: E501
 WOO = r"""ID,Type,SKU,Name,Published,"Short description",Description,"In stock?",Stock,"Sale price","Regular price",Categories,Images,Parent,Brands
 44,variable,tee,"V-Neck T-Shirt",1,,"A <strong>T-shirt</strong>.\nSoft",1,,,,"Sale, Clothing > Shirts, Clothing","https://x.example/1.jpg, https://x.example/w_3,h_4/2.jpg",,Ours
@@ -55,7 +57,8 @@ Red Apple,apple,"<p>Crisp &amp; sweet.</p>
 Milk,milk,,Dairy,,Drinks,TRUE,Active,MI-1,Title,Default Title,1.19,shopify,-3,DENY,https://cdn.example/m.jpg,1,
 Juice,juice,,,,,TRUE,Active,JU-1,Title,Default Title,3,,0,DENY,https://cdn.example/j.jpg,1,
 Soda,soda,,,,,TRUE,Active,SO-1,Title,Default Title,3,shopify,0,CONTINUE,https://cdn.example/s.jpg,1,
-Secret,secret,,,,,FALSE,Draft,SE-1,Title,Default Title,9,shopify,1,DENY,https://cdn.example/x.jpg,1,
+Secret,secret,,,,,TRUE,Draft,SE-1,Title,Default Title,9,shopify,1,DENY,https://cdn.example/x.jpg,1,
+At the till,till,,,,,FALSE,Active,TI-1,Title,Default Title,9,shopify,1,DENY,https://cdn.example/x.jpg,1,
 """  # noqa: E501
 EXPORTS = {
     "Shopify": SHOPIFY,

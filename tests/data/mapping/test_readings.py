@@ -117,3 +117,14 @@ def test_the_regular_price_and_the_shops_own_categories_go_first() -> None:
 )
 def test_pictures_in_one_text(name: str, text: str, separator: str) -> None:
     assert reading(name, [text]).rule.separator == separator
+
+
+def test_addresses_without_a_scheme_as_in_html() -> None:
+    assert reading("image", ["//cdn.example/1.jpg"]).rule.prefix == "https:"
+    rule = reading("images", ["//cdn.example/1.jpg, //cdn.example/2.jpg"]).rule
+    assert (rule.prefix, rule.separator) == ("https:", ",")
+    read = rule.values(
+        pa.RecordBatch.from_pydict({"x": ["//cdn.example/1.jpg, //cdn.example/2.jpg"]}), "images", "a"
+    )
+    assert read.to_pylist() == [["https://cdn.example/1.jpg", "https://cdn.example/2.jpg"]]
+    assert reading("image", ["/img//1.jpg"]).rule.prefix == ""

@@ -52,3 +52,14 @@ def test_the_largest_file_is_the_table_and_those_with_its_columns_are_named(tmp_
 def test_a_folder_that_is_not_there_is_no_folder_without_tables(tmp_path: Path) -> None:
     missing = tmp_path / "my-shp"
     assert {report.error for report in check(missing)} == {f"there is no folder {missing}: correct its path"}
+
+
+def test_a_file_with_other_columns_is_named(tmp_path: Path) -> None:
+    """A title above the header, or names that no table has."""
+    (tmp_path / "export.csv").write_text("Products of 2025-06-01,,\nitem_id,title,price\n1,Tea,2\n")
+    [items, *_] = check(tmp_path)
+    assert (
+        "export.csv has other columns than any table (Products of 2025-06-01, column 2, column 3)"
+        in items.error
+    )
+    assert "check this file alone" in items.error and "items.parquet is missing" in items.error

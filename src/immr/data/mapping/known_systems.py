@@ -43,11 +43,12 @@ FROM (
             AND ("Variant Inventory Tracker" = '' OR lower("Variant Inventory Policy") = 'continue')) THEN NULL
             ELSE sum(greatest(TRY_CAST("Variant Inventory Qty" AS INT), 0)) END AS stock,
         list("Image Src" ORDER BY TRY_CAST("Image Position" AS INT)) FILTER ("Image Src" <> '') AS pictures
-    FROM rows GROUP BY "Handle" HAVING lower(max("Status")) IN ('active', '')
+    FROM rows GROUP BY "Handle" HAVING lower(max("Status")) IN ('active', '') AND lower(max("Published")) <> 'false'
 )
 """
 _SHOPIFY_TEMPLATE = {
     "Handle": "URL handle",
+    "Published": "Published on online store",
     "Body (HTML)": "Description",
     "Product Category": "Product category",
     "Variant Price": "Price",
@@ -59,8 +60,8 @@ _SHOPIFY_TEMPLATE = {
 }
 """Columns of Shopify's newer sample file, by their older names; both are in use."""
 _SHOPIFY_NOTE = (
-    "a product's variants are one item, with the lowest price and the stock of all; drafts are left out; "
-    "the stock is unknown without {}, as in the export of a shop with several locations"
+    "a product's variants are one item, with the lowest price and the stock of all; drafts and what is not in the "
+    "online store are left out; the stock is unknown without {}, as in the export of a shop with several locations"
 )
 _WOO = r"""
 WITH products AS (

@@ -144,10 +144,11 @@ def picture_rules(column: str, values: pa.Array, name: str = "images") -> list[C
     """
     if expression := expression_for_objects(column, values):
         return [ColumnRule(sql=expression, separator=",")]
-    if found := _picture_separators(values):
-        return [ColumnRule(column=column, separator=each) for each in found]
-    bars = name == "image" and _matches(values, rf"(?i)\.{_SUFFIX}\S*\s*\|\s*\S+\.{_SUFFIX}")
-    return [ColumnRule(column=column, separator="|")] if bars else []
+    found = _picture_separators(values)
+    if name == "image" and _matches(values, rf"(?i)\.{_SUFFIX}\S*\s*\|\s*\S+\.{_SUFFIX}"):
+        found = [*found, "|"]
+    prefix = "https:" if _matches(values, r"^\s*//[\w-]+(\.[\w-]+)+/") else ""  # as HTML writes addresses
+    return [ColumnRule(column=column, separator="".join(found[:1]), prefix=prefix)] if found or prefix else []
 
 
 def _picture_separators(values: pa.Array) -> list[str]:
@@ -202,7 +203,9 @@ def _readable(rule: ColumnRule, sample: pa.RecordBatch, kind: pa.DataType, name:
         return 0.0
     there = pc.sum(given).as_py() or 0
     read = len(converted) - converted.null_count
-    bonus = _PREFERRED if rule.separator or rule.html else 0.0  # any text is a category, a picture or a title
+    bonus = (
+        _PREFERRED if rule.separator or rule.html or rule.prefix else 0.0
+    )  # any text is a category, a picture or a title
     return read / there + bonus if there else 1.0
 
 

@@ -15,6 +15,7 @@ from immr.data.sources.shop import Shop
 from immr.data.sources.warehouse import is_warehouse
 from immr.errors import ContractError
 
+_COLUMNS_SHOWN = 8
 _ENOUGH = 0.6  # of the columns that a table needs
 
 
@@ -52,11 +53,13 @@ def files_like(shop: Shop, name: str) -> list[str]:
     return [file.name for file in files if _columns(file) == columns]
 
 
-def unreadable_files(shop: Shop) -> list[str]:
-    """A sentence for each file in the shop's folder that is or may be a table, but cannot be read."""
+def unused_files(shop: Shop) -> list[str]:
+    """A sentence for each file in the shop's folder that is or may be a table, but cannot be read or recognized."""
     if is_warehouse(shop.uri) or shop.is_catalogue:
         return []
-    found = ((file, _why_unreadable(file)) for file in Location.of(shop.uri).files())
+    taken = {place for contract in CONTRACT for place in _places(shop, contract)}
+    files = [file for file in Location.of(shop.uri).files() if file.uri not in taken]
+    found = ((file, _why_unreadable(file) or _why_unrecognized(file)) for file in files)
     return [f"{file.name} {why}" for file, why in found if why]
 
 
@@ -68,6 +71,13 @@ def _why_unreadable(file: Location) -> str:
     except ContractError as error:
         return f"cannot be read ({error})"
     return ""
+
+
+def _why_unrecognized(file: Location) -> str:
+    if not is_table(file):
+        return ""
+    shown = ", ".join(_columns(file)[:_COLUMNS_SHOWN])
+    return f"has other columns than any table ({shown}): if it has the items, check this file alone for a mapping"
 
 
 def decodable(part: FilePart) -> FilePart:
