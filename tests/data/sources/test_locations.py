@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import time
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 
+from immr.data.sources import locations
 from immr.data.sources.locations import Location
+from immr.data.sources.shop import Shop
+from immr.errors import ContractError
 
 
 @pytest.mark.parametrize("uri", ["gs://shop/tables", "gs://shop/tables/"])
@@ -16,3 +24,42 @@ def test_a_file_below_a_folder_is_named_the_same_with_and_without_a_slash(uri: s
         == folder._below("shop/tables/items.csv").uri
         == "gs://shop/tables/items.csv"
     )
+
+
+def test_two_stars_stand_for_any_number_of_folders(tmp_path: Path) -> None:
+    """For none, too, as in a shell."""
+    for name in ("a.csv", "x/b.csv", "x/y/c.csv", "x/y/d.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(pattern: str) -> list[str]:
+        files = Location.of(f"{tmp_path}/{pattern}").matching()
+        return [file.path.removeprefix(f"{tmp_path}/") for file in files]
+
+    assert found("**/*.csv") == ["a.csv", "x/b.csv", "x/y/c.csv"]
+    assert found("x/**/*.csv") == ["x/b.csv", "x/y/c.csv"]
+    assert found("*.csv") == ["a.csv"] and found("*/*.csv") == ["x/b.csv"]
+
+
+def test_a_server_that_does_not_answer_is_no_missing_file() -> None:
+    assert re.search("127.0.0.1|[Cc]onnect", Location.of("http://127.0.0.1:9/items.csv").problem())
+    with pytest.raises(
+        ContractError, match=r"there is no file http://127\.0\.0\.1:9/items\.csv \(.*[Cc]onnect.*\): give"
+    ):
+        Shop.catalogue("http://127.0.0.1:9/items.csv")
+    assert Location.of("/nowhere/items.csv").problem() == ""
+
+
+def test_google_cloud_storage_is_given_up_within_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client retries for a quarter of an hour without a word."""
+    assert locations._GCS_RETRIES.total_seconds() <= 60
+    monkeypatch.setattr(locations, "_GCS_RETRIES", timedelta(seconds=1))
+    monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(ContractError, match="set GOOGLE_APPLICATION_CREDENTIALS"):
+        Location.of("gs://shop/items.csv").is_file()
+    assert time.monotonic() - started < 30
+
+
+def test_a_scheme_may_have_capital_letters() -> None:
+    assert Location.of("S3://shop/items.csv?region=eu-central-1").path == "shop/items.csv"

@@ -82,6 +82,12 @@ def why_no_table(name: str) -> str:
     return next(found, "")
 
 
+def not_a_table(name: str) -> str:
+    """A sentence about a file that is not read, and what to do."""
+    why = why_no_table(name) or "is neither .parquet nor .csv nor .jsonl: write it as one of them"
+    return f"{name} {why}"
+
+
 @dataclass(frozen=True)
 class FilePart:
     """A file of a table.

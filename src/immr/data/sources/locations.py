@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ _HINTS = {
     "http": "check the address",
     "https": "check the address",
 }
+_GCS_RETRIES = timedelta(seconds=60)
 _WILDCARDS = "*?["
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
@@ -89,6 +91,16 @@ class Location:
         """
         return bool(self._info().type == fs.FileType.File)
 
+    def problem(self) -> str:
+        """Why a web server does not send the file, in parentheses; empty if it does, and elsewhere."""
+        if not self._is_web:
+            return ""
+        try:
+            self.filesystem.handler.fs.cat_file(self.path, start=0, end=1)
+        except Exception as error:  # of aiohttp and fsspec, which have trees of their own
+            return f" ({reason_without_credentials(error, self.path)})"
+        return ""
+
     def read(self) -> bytes:
         """The content of a small file.
 
@@ -125,16 +137,16 @@ class Location:
         return [self._below(info.path, _state(info)) for info in files]
 
     def matching(self) -> Iterator[Location]:
-        """The files that a path with wildcards matches; `*` stays within a folder, `**` does not."""
+        """The files that a path with wildcards matches; `*` stays within a folder, `**` is any number of them."""
         if not self.has_wildcards or self.is_file():  # a name may have a bracket in it
             yield from [self] if self.is_file() else []
             return
         parts = self.path.split("/")
         first = next(at for at, part in enumerate(parts) if any(sign in part for sign in _WILDCARDS))
-        depth = self.path.count("/")
+        patterns = {self.path, self.path.replace("/**/", "/")}  # also for none
         top = self._below("/".join(parts[:first]) or "/")
         for file in top.files(recursive=first < len(parts) - 1):
-            if fnmatch(file.path, self.path) and ("**" in self.path or file.path.count("/") == depth):
+            if any(_fits(file.path, pattern) for pattern in patterns):
                 yield file
 
     def partitions(self, file: Location) -> tuple[tuple[str, str | None], ...]:
@@ -173,6 +185,10 @@ class Location:
             raise ContractError(f"{self.uri} cannot be read ({error}): {hint}") from error
 
 
+def _fits(path: str, pattern: str) -> bool:
+    return fnmatch(path, pattern) and ("**" in pattern or path.count("/") == pattern.count("/"))
+
+
 def _state(info: fs.FileInfo) -> str:
     return f"{info.size} {info.mtime_ns}"
 
@@ -186,10 +202,12 @@ def _filesystem(scheme: str, uri: str) -> tuple[fs.FileSystem, str]:
         case "file":
             return fs.LocalFileSystem(), unquote(parts.path)
         case "s3":  # the constructor does not read AWS_ENDPOINT_URL
-            filesystem, inside = fs.FileSystem.from_uri(uri)
+            filesystem, inside = fs.FileSystem.from_uri(f"s3{uri[2:]}")
             return filesystem, inside.rstrip("/")
         case "gs" | "gcs":
-            return fs.GcsFileSystem(), path
+            return fs.GcsFileSystem(
+                retry_time_limit=_GCS_RETRIES
+            ), path  # it is a quarter of an hour by default
         case "http" | "https":
             import fsspec
 

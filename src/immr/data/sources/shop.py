@@ -14,7 +14,7 @@ from immr.data import attributes, images
 from immr.data.contract import CONTRACT, ITEMS, TableContract
 from immr.data.mapping.shop_map import ShopMap, TableMap
 from immr.data.pictures import further
-from immr.data.sources.files import SUFFIXES, FilePart, is_table, may_be_anything, why_no_table
+from immr.data.sources.files import SUFFIXES, FilePart, is_table, may_be_anything, not_a_table
 from immr.data.sources.locations import Location
 from immr.data.sources.parts import CHUNK_ROWS, TablePart
 from immr.data.sources.queried import QueriedPart
@@ -127,7 +127,7 @@ class Shop:
                 )
             uri = mapping.source if "://" in mapping.source else str(Path(uri).parent / mapping.source)
         if "://" not in uri and Path(uri).is_file() and not is_table(Location.of(uri)):
-            raise ContractError(_no_table(uri))
+            raise ContractError(not_a_table(uri))
         return cls(uri, mapping)
 
     @property
@@ -154,11 +154,12 @@ class Shop:
                 return shop
             if location.is_missing or not location.files(recursive=True):
                 raise ContractError(
-                    f"there is no file {shop.name}: give a Parquet, CSV or JSON-lines file of the items, or a folder"
+                    f"there is no file {shop.name}{location.problem()}: give a Parquet, CSV or JSON-lines file of "
+                    "the items, or a folder"
                 )
             return replace(shop, uri=uri)
         if not location.has_wildcards and not is_table(location):
-            raise ContractError(_no_table(shop.name))
+            raise ContractError(not_a_table(shop.name))
         return replace(shop, uri=uri, mapping=shop.mapping.with_source("items", uri))
 
     @property
@@ -224,9 +225,10 @@ class Shop:
             return f"{self.name} has no table {contract.name} {columns}: name another in a mapping (--map)"
         if Location.of(self.uri).is_missing:
             return f"there is no folder {self.name}: correct its path"
+        file = Location.of(self.uri) / f"{contract.name}.parquet"
         return (
-            f"{self.name.rstrip('/')}/{contract.name}.parquet is missing: put the table {contract.name} there "
-            f"{columns}, or name its file in a mapping (`immr data check` proposes one)"
+            f"{self.name.rstrip('/')}/{contract.name}.parquet is missing{file.problem()}: put the table "
+            f"{contract.name} there {columns}, or name its file in a mapping (`immr data check` proposes one)"
         )
 
     def _beside_source(self, source: str) -> str:
@@ -244,11 +246,6 @@ class Shop:
         if location.has_wildcards:
             return re.split(r"/[^/]*[*?\[]", location.uri)[0]
         return location.uri.rpartition("/")[0] if is_table(location) and location.is_file() else location.uri
-
-
-def _no_table(name: str) -> str:
-    why = why_no_table(name) or "is neither .parquet nor .csv nor .jsonl: write it as one of them"
-    return f"{name} {why}"
 
 
 def _parts_at(source: str, mapping: TableMap, contract: TableContract) -> Sequence[TablePart]:
