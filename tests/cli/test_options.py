@@ -40,3 +40,10 @@ def test_an_empty_user_id_is_not_reported_as_forgotten(tmp_path: Path, empty: st
     done = CliRunner(env={"IMMR_HOME": str(tmp_path), "COLUMNS": "200"}).invoke(app, ["forget", empty])
     assert done.exit_code == 2 and "is empty" in done.output
     assert list(tmp_path.rglob("forgotten.json")) == []
+
+
+@pytest.mark.parametrize("option", ["--port", "--page-port"])
+@pytest.mark.parametrize("port", ["0", "-1", "65536"])
+def test_a_port_that_there_is_not_is_refused(tmp_path: Path, option: str, port: str) -> None:
+    done = CliRunner(env={"IMMR_HOME": str(tmp_path), "COLUMNS": "200"}).invoke(app, ["serve", option, port])
+    assert done.exit_code == 2 and f"Invalid value for '{option}'" in done.output

@@ -52,8 +52,9 @@ app = typer.Typer()
 
 _FOLLOW_EVERY_S = 2.0
 
-Port = Annotated[int, typer.Option(help="Port of the gateway.")]
-PagePort = Annotated[int, typer.Option(help="Port of the page.")]
+_LAST_PORT = 65_535
+Port = Annotated[int, typer.Option(min=1, max=_LAST_PORT, help="Port of the gateway.")]
+PagePort = Annotated[int, typer.Option(min=1, max=_LAST_PORT, help="Port of the page.")]
 
 
 @app.command()

@@ -189,3 +189,11 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> 
     (tmp_path / "items.csv").write_text("Export of 2025-06-01,,\nitem_id,title,price\n")
     with pytest.raises(ContractError, match=r"has no column item_id, .*, not Export of 2025-06-01, column 2"):
         admitted(tmp_path / "items.csv", tmp_path)
+
+
+def test_a_file_of_items_where_a_whole_shop_is_needed(tmp_path: Path) -> None:
+    write(tmp_path / "items.parquet")
+    with pytest.raises(
+        ContractError, match=r"items\.parquet is one table, the items: give the folder that also has q"
+    ):
+        Shop.of(tmp_path / "items.parquet").tables()

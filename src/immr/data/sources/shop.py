@@ -225,6 +225,8 @@ class Shop:
             return f"{self.name} has no table {contract.name} {columns}: name another in a mapping (--map)"
         if Location.of(self.uri).is_missing:
             return f"there is no folder {self.name}: correct its path"
+        if self._is_one_file:
+            return f"{self.name} is one table, the items: give the folder that also has {contract.name}"
         file = Location.of(self.uri) / f"{contract.name}.parquet"
         return (
             f"{self.name.rstrip('/')}/{contract.name}.parquet is missing{file.problem()}: put the table "
