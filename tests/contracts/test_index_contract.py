@@ -343,6 +343,23 @@ def test_a_new_build_keeps_later_changes(index, version, items, embeddings_ND):
     collection.close()
 
 
+def test_an_open_collection_learns_the_attributes_and_the_search_width_of_a_new_build(
+    index, version, own_collection, items, embeddings_ND, monkeypatch
+):
+    monkeypatch.setattr("immr.index.collection._LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("immr.index.build.HNSW_EFS", (96,))
+    coloured = [
+        dataclasses.replace(item, attributes={**item.attributes, "colour": "red"}, price=2.0)
+        for item in items
+    ]
+    index.build(version, coloured, embeddings_ND)
+    assert own_collection.refresh() == 0
+    assert own_collection.attributes["colour"] == "keyword"
+    assert own_collection.binding.hnsw_ef == 96
+    assert own_collection.facet("colour") == Facet({"red": ROWS})
+    assert own_collection.count() == ROWS
+
+
 def test_a_content_changed_since_its_build_is_not_reused(index, version, items, embeddings_ND):
     index.build(version, items, embeddings_ND)
     sale = dataclasses.replace(items[0], title="SALE")

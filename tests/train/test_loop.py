@@ -125,6 +125,28 @@ def test_a_run_resumes_with_another_batch_size(arrays, tmp_path):
     assert resumed.curves["loss"][-1] < first.curves["loss"][0]
 
 
+def test_a_run_that_shows_some_photos_twice_resumes_from_its_newest_checkpoint(arrays, tmp_path):
+    """Couples of classes with one photo: an epoch shows twelve photos of six."""
+    classes = arrays.photo_classes_N.tolist()
+    rows_N = torch.tensor([classes.index(number) for number in range(6)])
+    single = dataclasses.replace(
+        arrays,
+        query_ids=[arrays.query_ids[row] for row in rows_N],
+        photo_images=[arrays.photo_images[row] for row in rows_N],
+        photos_NVF=arrays.photos_NVF[rows_N],
+        photo_classes_N=arrays.photo_classes_N[rows_N],
+        photo_weights_N=arrays.photo_weights_N[rows_N],
+    )
+    recipe = dataclasses.replace(TRAIN, pair_weight=1.0, batch_size=2, checkpoint_every_steps=1)
+    broken = Trainer(single, MODEL, recipe, World())
+    _interrupt(broken, 7)
+    with pytest.raises(InterruptedError):
+        broken.run(Checkpoints(tmp_path, "key", World()), tracker=None)
+    resumed = Trainer(single, MODEL, recipe, World())
+    kept = Checkpoints(tmp_path, "key", World()).load(resumed.state())
+    assert kept is not None and (kept["epoch"], kept["photos"]) == (1, 2)
+
+
 def test_photo_weights_are_relative(arrays, tmp_path):
     doubled = dataclasses.replace(arrays, photo_weights_N=arrays.photo_weights_N * 2)
     unequal_N = torch.ones(36)

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import numpy as np
 
+from immr.index.engines.engine import Engine
 from immr.types import FloatArray
 
 _TABLE = """CREATE TABLE IF NOT EXISTS changes (
@@ -92,3 +93,18 @@ class ChangeJournal:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(_TABLE)
             yield connection
+
+
+def apply_changes(engine: Engine, changes: Sequence[PointChange], dim: int) -> None:
+    """Apply the last change of each point, whose embeddings have this dimension."""
+    last = {change.point: change for change in changes}
+    put = [change for change in last.values() if change.payload is not None]
+    removed = [change.point for change in last.values() if change.payload is None]
+    if put:
+        engine.put(
+            [change.point for change in put],
+            [change.embeddings.reshape(-1, dim) for change in put if change.embeddings is not None],
+            [change.payload or {} for change in put],
+        )
+    if removed:
+        engine.remove(removed)

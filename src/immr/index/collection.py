@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from immr.errors import IndexMismatchError
+from immr.errors import IndexMismatchError, IndexUnavailableError
 from immr.index.binding import Binding, check_binding
-from immr.index.change_journal import ChangeJournal, PointChange
+from immr.index.change_journal import ChangeJournal, apply_changes
 from immr.index.documents import BUILT_IN, candidate, point_id
 from immr.index.engines.engine import SCORE_DIGITS, Engine, Found
 from immr.index.engines.errors import translate_errors
@@ -20,6 +21,7 @@ from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray
 _CHANGES_PER_BATCH = 256
 _CHANGES_KEPT = 10_000  # for a content under construction; older changes are delivered to it again
 _SETTLE_TIMEOUT_S = 600.0
+_LOOK_EVERY_S = 10.0  # for a new content on a server
 # most neighbours that a filtered search visits do not pass, so it must visit more: docs/index.md
 _FILTERED_EF_FACTOR = 4
 _FACET_VALUES = 100
@@ -65,7 +67,8 @@ class QdrantCollection:
         self._storage = storage
         self._name = collection
         self._open = _OpenContent(content, binding, storage.serving(collection, content))
-        self._refreshing = threading.Lock()
+        self._refreshing, self._looking = threading.Lock(), threading.Lock()
+        self._looked_at_s = time.monotonic()
         self._closed = False
 
     @property
@@ -231,6 +234,8 @@ class QdrantCollection:
         Searches use the previous content until the new one is up to date. Progress is saved after the changes
         are durable, so a crash may cause some to be applied twice, which is harmless.
 
+        A server searches a new content at once and has no journal; its attributes and width are read every 10 s.
+
         Returns:
             The number of changes applied.
 
@@ -240,6 +245,7 @@ class QdrantCollection:
         """
         journal = self._storage.journal(self._name)
         if journal is None:
+            self._follow_alias()
             return 0
         with self._refreshing, translate_errors(self._storage.where):
             if self._closed:
@@ -284,6 +290,24 @@ class QdrantCollection:
         check_binding(self._name, binding, now.version_id, now.dim, now.preprocessing_hash)
         return _OpenContent(content, binding, self._storage.serving(self._name, content))
 
+    def _follow_alias(self) -> None:
+        """Use the binding of the content that a server's alias names now."""
+        with self._looking:  # not `_refreshing`: `close` must not wait for a server that hangs
+            now_s = time.monotonic()
+            if self._closed or now_s - self._looked_at_s < _LOOK_EVERY_S:
+                return
+            self._looked_at_s, before = now_s, self._open
+            try:
+                with translate_errors(self._storage.where):
+                    newest = self._newest()
+            except IndexUnavailableError:
+                return  # searches report it
+            with self._refreshing:
+                unused = newest if self._closed else before
+                self._open = before if self._closed else newest
+            if newest is not before:
+                unused.release()
+
     def _apply(self, opened: _OpenContent, journal: ChangeJournal) -> int:
         done, applied = self._storage.applied(opened.content), 0
         while changes := journal.after(done, _CHANGES_PER_BATCH):
@@ -294,18 +318,3 @@ class QdrantCollection:
             self._storage.note_applied(opened.content, done)
             journal.forget(done - _CHANGES_KEPT)
         return applied
-
-
-def apply_changes(engine: Engine, changes: list[PointChange], dim: int) -> None:
-    """Apply the last change of each point, whose embeddings have this dimension."""
-    last = {change.point: change for change in changes}
-    put = [change for change in last.values() if change.payload is not None]
-    removed = [change.point for change in last.values() if change.payload is None]
-    if put:
-        engine.put(
-            [change.point for change in put],
-            [change.embeddings.reshape(-1, dim) for change in put if change.embeddings is not None],
-            [change.payload or {} for change in put],
-        )
-    if removed:
-        engine.remove(removed)

@@ -14,8 +14,8 @@ import numpy as np
 from immr.errors import IndexMismatchError, SettingsError
 from immr.index.binding import Binding, check_binding
 from immr.index.build import BATCH_POINTS, fill, verify
-from immr.index.change_journal import PointChange
-from immr.index.collection import QdrantCollection, apply_changes
+from immr.index.change_journal import PointChange, apply_changes
+from immr.index.collection import QdrantCollection
 from immr.index.documents import Documents, check, payload, point_id
 from immr.index.engines.connection import REQUEST_TIMEOUT_S
 from immr.index.engines.errors import translate_errors

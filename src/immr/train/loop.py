@@ -173,7 +173,7 @@ class Trainer:
         if self.world.agree(now - self._saved_at >= self.recipe.checkpoint_every_s):
             self._saved_at = now
             self._read_losses()
-            photos = self.progress.epoch * len(self.arrays.query_ids) + self.progress.photos
+            photos = self.progress.epoch * stage.plan.photos_shown + self.progress.photos
             checkpoints.save(photos, self.state(), self.progress.to_dict())
 
     def _epoch(self, checkpoints: Checkpoints, display: Display) -> None:

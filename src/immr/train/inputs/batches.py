@@ -101,18 +101,23 @@ class BatchPlan:
     partners: Partners | None = None
 
     def __post_init__(self) -> None:
-        if self._photos_shown < self.world.size * (2 if self.partners else 1):
+        if self.photos_shown < self.world.size * (2 if self.partners else 1):
             raise TrainingError(
                 f"{counted(self.photos, 'photo')} cannot fill the batches of {counted(self.world.size, 'process')}: "
                 "use fewer processes or more photos"
             )
 
     @property
+    def photos_shown(self) -> int:
+        """Photos of an epoch on all ranks together, its remainder included; the same for any number of ranks."""
+        return self.partners.photos if self.partners else self.photos
+
+    @property
     def photo_batch(self) -> int:
         """Photos per rank and step; even if they come in couples."""
         if not self.partners:
             return min(self.batch_size, self.photos // self.world.size)
-        return max(2, min(self.batch_size, self._photos_shown // self.world.size) // 2 * 2)
+        return max(2, min(self.batch_size, self.photos_shown // self.world.size) // 2 * 2)
 
     @property
     def document_batch(self) -> int:
@@ -123,7 +128,7 @@ class BatchPlan:
     @property
     def steps_per_epoch(self) -> int:
         """At least one."""
-        return self._photos_shown // (self.photo_batch * self.world.size)
+        return self.photos_shown // (self.photo_batch * self.world.size)
 
     def epoch(self, epoch: int) -> Iterator[Rows]:
         """This rank's rows of each step; the same arguments give the same rows, so a resumed run is exact."""
@@ -147,10 +152,6 @@ class BatchPlan:
                 documents_B=documents_B,
                 document_views_B=torch.randint(self.views, documents_B.shape, generator=own),
             )
-
-    @property
-    def _photos_shown(self) -> int:
-        return self.partners.photos if self.partners else self.photos
 
     def _places(self, step: int, batch: int) -> Tensor:
         start = (step * self.world.size + self.world.rank) * batch
