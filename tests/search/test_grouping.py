@@ -1,3 +1,4 @@
+from immr.index.vector_index import MOST_MATCHED
 from immr.search.grouping import (
     MEMBERS,
     all_members,
@@ -75,6 +76,26 @@ def test_a_group_that_is_crowded_out_is_searched_for_again() -> None:
         asked.append(condition.values)
         return [each for each in [*large, *small] if each.attributes["model"] in condition.values][:most]
 
-    found = all_members([hit("m0", model="m"), hit("n0", model="n")], "model", {}, Filters(), search)
+    found = all_members(
+        [hit("m0", model="m"), hit("n0", model="n")], "model", {}, Filters(), search, limit=5000
+    )
     assert {group: len(some) for group, some in found.items()} == {"m": 40, "n": 12}
     assert asked == [("m", "n"), ("n",)]
+
+
+def test_groups_are_complete_although_a_search_by_words_finds_few_items() -> None:
+    """One search for 60 groups once found the items of the larger ones only, and the others had no members."""
+    of_large = [candidate(f"m{group}-{n}", model=f"m{group}") for n in range(40) for group in range(30)]
+    of_small = [candidate(f"n{group}-{n}", model=f"n{group}") for n in range(5) for group in range(30)]
+    hits = [hit(f"{kind}{group}-0", model=f"{kind}{group}") for kind in "mn" for group in range(30)]
+    hits.append(hit("alone"))
+    hits.append(hit("gone", model="gone"))
+
+    def search(filters: Filters, most: int) -> list[Candidate]:
+        [condition] = filters.conditions
+        passing = [each for each in of_large + of_small if each.attributes["model"] in condition.values]
+        return passing[: min(most, MOST_MATCHED)]
+
+    members = all_members(hits, "model", {}, Filters(), search, MOST_MATCHED)
+    shown = [len(each.members) for each in with_members(hits, members, "model")]
+    assert shown == [MEMBERS] * 30 + [4] * 30 + [0, 0]

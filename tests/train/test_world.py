@@ -1,9 +1,12 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
+from unittest import mock
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from immr.errors import TrainingError
 from immr.train.world import attempt, gpu_of, world_from_environment
@@ -25,6 +28,19 @@ def test_each_process_has_a_gpu_of_its_own():
     assert [gpu_of(rank, gpus=2) for rank in range(2)] == ["cuda:0", "cuda:1"]
     with pytest.raises(TrainingError, match=r"this machine has 2 GPUs, and process 3 has none: set"):
         gpu_of(2, gpus=2)
+
+
+def test_ranks_wait_for_a_leader_that_exports_for_hours(monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with (
+        mock.patch.object(dist, "init_process_group") as joined,
+        mock.patch.object(dist, "destroy_process_group"),
+        mock.patch("immr.train.world._end_with_parent"),
+        mock.patch.object(torch.cuda, "is_available", return_value=False),
+        world_from_environment(),
+    ):
+        assert joined.call_args.kwargs.get("timeout", timedelta()) >= timedelta(hours=6)
 
 
 def test_ranks_agree_on_what_the_leader_sees_and_hear_of_each_other(tmp_path):

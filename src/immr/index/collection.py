@@ -14,7 +14,7 @@ from immr.index.documents import BUILT_IN, candidate, point_id
 from immr.index.engines.engine import SCORE_DIGITS, Engine, Found
 from immr.index.engines.errors import translate_errors
 from immr.index.storage import Storage
-from immr.index.vector_index import EVERYTHING
+from immr.index.vector_index import EVERYTHING, MOST_MATCHED
 from immr.index.words import of_query
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray
 
@@ -25,8 +25,6 @@ _LOOK_EVERY_S = 10.0  # for a new content on a server
 # most neighbours that a filtered search visits do not pass, so it must visit more: docs/index.md
 _FILTERED_EF_FACTOR = 4
 _FACET_VALUES = 100
-# always so many, because titles often match equally well, and which of equals come first depends on the number
-_MATCHED = 400
 _COUNTED_VALUES = 1000  # more than are returned, so that ties do not depend on the engine
 
 
@@ -165,7 +163,8 @@ class QdrantCollection:
                 )
             if not terms.numbers:
                 return []
-            return opened.engine.matching(terms, _MATCHED, min(k, _MATCHED), filters, with_payload)
+            # always so many, because titles often match equally well, and the number decides which come first
+            return opened.engine.matching(terms, MOST_MATCHED, min(k, MOST_MATCHED), filters, with_payload)
 
     @property
     def attributes(self) -> Mapping[str, AttributeKind]:

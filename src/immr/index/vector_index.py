@@ -9,6 +9,8 @@ from typing import Protocol
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Item, ModelVersion
 
 EVERYTHING = Filters()
+MOST_MATCHED = 400
+"""Documents that a search by words finds at most."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Collection(Protocol):
         """Whether `search_words` works: contents of earlier releases have no words."""
 
     def search_words(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[Candidate]:
-        """The k documents whose words match a text best by BM25, best first, at most 400; their cosine is 0.
+        """The k documents whose words match a text best by BM25, best first, at most `MOST_MATCHED`; cosines are 0.
 
         Raises:
             IndexMismatchError: The collection was built by a release without words.

@@ -78,6 +78,7 @@ def all_members(
     members: Members,
     filters: Filters,
     search: Callable[[Filters, int], Sequence[Candidate]],
+    limit: int,
 ) -> Members:
     """The members of every hit's group, with one search if larger groups do not crowd out others, else with more.
 
@@ -89,18 +90,23 @@ def all_members(
         members: groups that need no search, see `members_of`.
         filters: of the whole search.
         search: the most similar items that pass filters, at most so many.
+        limit: `search` never returns more; with more groups than fit, it is called for some of them at a time.
     """
+    of_each = 2 * MEMBERS  # of so many for each group, at least one group has enough members
     while True:
-        rest = [hit for hit in hits if group_of(hit, group_by) not in members]
+        groups = {group_of(hit, group_by): hit for hit in hits}
+        rest = [hit for group, hit in groups.items() if group is not None and group not in members]
+        rest = rest[: max(1, limit // of_each)]
         narrowed = of_groups(filters, group_by, rest)
         if narrowed is None:
             return members
-        most = MEMBERS * 2 * len(rest)  # of so many, at least one group has enough members
-        found = search(narrowed, most)
-        is_all = len(found) < most
+        found = search(narrowed, of_each * len(rest))
+        is_all = len(found) < of_each * len(rest)
         more = members_of(found, group_by, is_all)
+        if is_all:  # also those whose items were deleted meanwhile
+            more = {group_of(hit, group_by): () for hit in rest} | dict(more)
         members = {**more, **members}
-        if is_all or not more:
+        if not more:
             return members
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from immr.evaluation.matches.rule import MatchRule, strongest
 from immr.features.feature_store import FeatureReader, UserReader
-from immr.index.vector_index import EVERYTHING, Collection
+from immr.index.vector_index import EVERYTHING, MOST_MATCHED, Collection
 from immr.search import grouping
 from immr.search.facets import RecentFacets
 from immr.search.feature_lookup import FeatureLookup
@@ -309,7 +309,8 @@ class Searcher:
                     return self._collection.search_words(wanted.text, most, filters)
                 return self._similar(answer.embedding_D, most, filters)
 
-        members = grouping.all_members(hits, group_by, members, wanted.filters, search)
+        limit = MOST_MATCHED if answer.embedding_D is None else _GROUPED_CANDIDATES
+        members = grouping.all_members(hits, group_by, members, wanted.filters, search, limit)
         return grouping.with_members(hits, members, group_by)
 
 

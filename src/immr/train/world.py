@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from immr.errors import TrainingError
@@ -21,6 +22,11 @@ from immr.machine.wording import counted
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1
+_LONGEST_WAIT = timedelta(hours=12)
+"""For the leader, which embeds the class photos of a finished version alone, or for a rank with slower files.
+
+torch's half an hour would end such a run. torchrun notices at once if a rank dies.
+"""
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def world_from_environment() -> Iterator[World]:
     _end_with_parent()
     # gloo next to NCCL: checkpoints and `agree` exchange objects, which are on the CPU
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, rank=world.rank, world_size=world.size)
+    dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=_LONGEST_WAIT)
     try:
         yield world
     finally:
