@@ -142,7 +142,7 @@ def _start_serving(parts: Parts, running: ExitStack, port: int) -> str:
     for variant in variants:
         _wait_for_features(variant.url)
     ab_test.begin(parts, variants)
-    return running.enter_context(serve.gateway(parts, port))
+    return running.enter_context(serve.gateway(parts, port)).url
 
 
 def _wait_for_features(bento_url: str, timeout_s: float = 60) -> None:
@@ -226,8 +226,8 @@ def _version_summary(parts: Parts, version_id: str, training_set: TrainingSet) -
 
 
 def _stay_open(story: Narration, parts: Parts, port: int, samples: Path, gateway_url: str) -> None:
-    with serve.page(parts, port, samples, gateway_url) as url:
-        story.say(f"[bold]The search is open: {url}[/]  (Ctrl-C stops everything)")
+    with serve.page(parts, port, samples, gateway_url) as page:
+        story.say(f"[bold]The search is open: {page.url}[/]  (Ctrl-C stops everything)")
         signal.pause()
 
 

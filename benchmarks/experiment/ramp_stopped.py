@@ -118,8 +118,8 @@ def stopped_in(
                 ("immr-1", champion), tested, share, datetime.now(UTC), "ab", None, ramp, 21_600
             )
             save(begun, parts.settings.experiment_file)
-            with gateway(parts, free_port()) as url:
-                shoppers = Shoppers(url, rate, {"immr-1": 0.1, "immr-2": harm.ctr}, seed)
+            with gateway(parts, free_port()) as search:
+                shoppers = Shoppers(search.url, rate, {"immr-1": 0.1, "immr-2": harm.ctr}, seed)
                 with shoppers.shopping():
                     took_s = _until_stopped(parts, begun, shoppers, every_s, limit_s)
                 return {"seconds": took_s, "searches": shoppers.searches, "failed": shoppers.failed}

@@ -179,6 +179,11 @@ class Settings(BaseSettings):
         return fingerprint.of_values(self.home.resolve())[:12]
 
     @property
+    def deployments_dir(self) -> Path:
+        """Which versions serve on this machine, and their logs."""
+        return self.home / "deployments"
+
+    @property
     def alerts_dir(self) -> Path:
         """Alerts that wait for delivery."""
         return self.home / "alerts"

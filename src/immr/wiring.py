@@ -168,7 +168,7 @@ class Parts:
         from immr.deploy.local import LocalDeployer
 
         return LocalDeployer(
-            self.settings.home / "deployments",
+            self.settings.deployments_dir,
             bento_home=self.settings.bento_home,
             environment=self.settings.environment(),
         )

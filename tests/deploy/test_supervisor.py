@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from immr.deploy import supervisor as supervising
 from immr.deploy.deployer import Deployment
 from immr.deploy.supervisor import BentoSupervisor
 from immr.errors import DeployError
+from immr.machine import backoff
 from tests.support.patience import until
 from tests.support.upstream_process import free_port
 
@@ -94,7 +94,7 @@ def test_two_versions_never_share_a_port(supervisor: BentoSupervisor) -> None:
 def test_what_has_exited_is_started_again(
     supervisor: BentoSupervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervising, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(backoff, "FIRST_PAUSE_S", 0.0)
     broken = deployment(bento="immr-search:broken")
     supervisor.sync({"champion": broken})
     exited = supervisor.process(broken).popen
@@ -115,8 +115,8 @@ def test_what_has_exited_is_started_again(
 def test_a_version_that_ran_long_enough_is_restarted_after_the_first_pause(
     supervisor: BentoSupervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervising, "_FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(supervising, "_SETTLED_S", 0.0)
+    monkeypatch.setattr(backoff, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(backoff, "SETTLED_S", 0.0)
     broken = deployment(bento="immr-search:broken")
 
     def exits() -> int:
@@ -134,7 +134,7 @@ def test_a_version_that_has_exited_for_days_is_still_restarted(
     broken = deployment(bento="immr-search:broken")
     supervisor.sync({"champion": broken})
     supervisor.process(broken).popen.wait(60)
-    next(iter(supervisor._kept.values())).failures = 2000
+    next(iter(supervisor._kept.values())).restarts.exits = 2000
     with caplog.at_level(logging.WARNING):
         supervisor.sync({"champion": broken})
     assert "it is started again in 60 s" in caplog.text

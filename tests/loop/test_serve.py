@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from immr.deploy.deployer import Deployment
@@ -26,6 +29,7 @@ from immr.loop.experiment.ramp import stop
 from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.running import running_test
 from immr.loop.watch import read_out
+from immr.machine import backoff
 from immr.packaging import bento
 from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe
@@ -34,6 +38,7 @@ from immr.types import ModelVersion
 from immr.wiring import connect
 from tests.support import tiny_version
 from tests.support.patience import until
+from tests.support.stand_in_variant import stand_in
 from tests.support.two_versions import version_of
 from tests.support.upstream_process import free_port
 
@@ -200,6 +205,53 @@ def test_a_command_that_is_changing_the_experiment_is_waited_for(
     assert caplog.messages == [
         "another command is changing the experiment; its result is followed once it ends"
     ]
+
+
+@pytest.mark.slow
+def test_a_gateway_or_page_that_exits_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only versions were: without a gateway, `immr serve` went on and said nothing."""
+    monkeypatch.setattr(backoff, "FIRST_PAUSE_S", 0.01)
+    with stand_in("immr-1") as champion:
+        deployed = [Deployment("champion", "immr-1", "immr-search:immr-1", champion.url)]
+        monkeypatch.setattr(LocalDeployer, "running", lambda self, **options: nullcontext(deployed))
+        monkeypatch.setattr(LocalDeployer, "follow", lambda self: deployed)
+        port, page_port = free_port(), free_port()
+        with serve_verb.serve(connect(Settings(home=tmp_path)), port, page_port) as served:
+            ports = {str(port), str(page_port)}
+            started = [each for each in psutil.Process().children() if ports & set(each.cmdline())]
+            assert len(started) == 2
+            for process in started:
+                process.kill()
+            for url in (served.search_url, served.page_url):
+                assert gone(url)
+                until(lambda url=url: served.follow() or answers(url), timeout_s=120)
+
+
+@pytest.mark.slow
+def test_what_a_killed_serve_has_left_behind_gives_its_port_back(tmp_path: Path) -> None:
+    port = free_port()
+    left_behind = (
+        "import sys, time; from immr.loop.serve import page; from immr.settings import Settings\n"
+        "from immr.wiring import connect\n"
+        "with page(connect(Settings()), int(sys.argv[1])): print('up', flush=True); time.sleep(600)"
+    )
+    settings = Settings(home=tmp_path)
+    command = [sys.executable, "-c", left_behind, str(port)]
+    environment = os.environ | settings.environment()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "up\n"
+        process.kill()
+    with serve_verb.page(connect(settings), port) as page:
+        assert answers(page.url)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/live", timeout=10).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def test_a_taken_port_is_refused_by_its_number(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from immr.errors import DeployError
-from immr.machine import processes
+from immr.machine import backoff, processes
 from tests.support.patience import until
 
 
@@ -25,6 +25,29 @@ def test_a_server_is_ready_inside_the_block_and_stopped_after_it(tmp_path: Path)
         assert httpx.get(url).status_code == 200
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
+
+
+def test_a_server_that_has_exited_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_PAUSE_S", 0.01)
+    command = ["-c", "print('up', flush=True); import time; time.sleep(600)"]
+    server = processes.Server(command, {}, tmp_path / "log", None)
+    first = server.process
+    try:
+        server.restart_if_exited()
+        assert server.process is first
+        until(lambda: (tmp_path / "log").read_text() == "up\n")
+        first.kill()
+        first.wait(60)
+        until(lambda: server.restart_if_exited() or server.process is not first)
+        until(lambda: (tmp_path / "log").read_text() == "up\nup\n")
+    finally:
+        processes.stop(server.process)
+    assert (
+        f"exited with code -9: it is started again in 0.01 s, and its output is in {tmp_path}/log"
+        in caplog.text
+    )
 
 
 def test_a_server_that_exits_at_once_is_reported_with_its_last_lines(tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -15,11 +14,9 @@ from urllib.parse import urlsplit
 from immr.deploy.bento_process import HOST, BentoProcess, earlier_log
 from immr.deploy.deployer import Deployment
 from immr.errors import DeployError
-from immr.machine.backoff import pause_s
+from immr.machine.backoff import Restarts
 
 log = logging.getLogger(__name__)
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
-_SETTLED_S = 600.0  # after which an exit counts as the first one
 Place = TypeVar("Place", bound=str)
 Key = tuple[str, str]
 """Version and Bento. A version in two places, as during a promotion, is one process."""
@@ -28,9 +25,7 @@ Key = tuple[str, str]
 @dataclass
 class _Kept:
     process: BentoProcess
-    started_at: float  # of `time.monotonic`, as is `restart_at`
-    failures: int = 0  # one after the other
-    restart_at: float = 0.0
+    restarts: Restarts = field(default_factory=Restarts)
 
 
 class BentoSupervisor:
@@ -56,7 +51,7 @@ class BentoSupervisor:
             self._kept.pop(key).process.stop()
         for deployment in wanted.values():
             if (kept := self._kept.get(_key(deployment))) is None:
-                self._kept[_key(deployment)] = _Kept(self._start(deployment), time.monotonic())
+                self._kept[_key(deployment)] = _Kept(self._start(deployment))
             else:
                 self._restart_if_exited(kept)
         return {place: replace(each, url=self.process(each).deployment.url) for place, each in wanted.items()}
@@ -102,13 +97,7 @@ class BentoSupervisor:
     def _restart_if_exited(self, kept: _Kept) -> None:
         if (code := kept.process.popen.poll()) is None:
             return
-        now = time.monotonic()
-        if not kept.restart_at:
-            if now - kept.started_at > _SETTLED_S:
-                kept.failures = 0
-            kept.failures += 1
-            wait_s = pause_s(kept.failures, _FIRST_PAUSE_S, _MAX_PAUSE_S)
-            kept.restart_at = now + wait_s
+        if (wait_s := kept.restarts.exited()) is not None:
             log.warning(
                 "%s exited with code %s: it is started again in %g s, and its output is then in %s",
                 kept.process.deployment.version_id,
@@ -116,10 +105,10 @@ class BentoSupervisor:
                 wait_s,
                 earlier_log(kept.process.log_file),
             )
-        elif now >= kept.restart_at:
+        elif kept.restarts.is_due():
             kept.process.stop()  # a worker may have outlived its supervisor
             kept.process = self._start(kept.process.deployment)
-            kept.started_at, kept.restart_at = now, 0.0
+            kept.restarts.started()
 
 
 def _key(deployment: Deployment) -> Key:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from immr.deploy import marked
 from immr.errors import DeployError, ExperimentBusyError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Variant, load, save
@@ -20,6 +21,7 @@ from immr.loop.experiment.queue import advance
 from immr.loop.experiment.running import exclusive, running_test
 from immr.loop.items import service as items_service
 from immr.machine import processes
+from immr.machine.wording import counted
 from immr.packaging.application import application_folder
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ class Served:
     """The URLs to open, and the current experiment.
 
     Attributes:
-        follow: Call it every few seconds. It starts and stops versions as they are deployed and removed, and
-            starts the test of a version that waited. Its failures are logged.
+        follow: Call it every few seconds. It starts and stops versions as they are deployed and removed,
+            starts what has exited again, and the test of a version that waited. Its failures are logged.
     """
 
     search_url: str
@@ -77,26 +79,39 @@ def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) 
             f"IMMR_DEPLOY_URL={parts.settings.deploy_url} does not serve on this machine: `immr serve` needs local://"
         )
     for wanted in (port, page_port):
-        _refuse_taken(wanted)
+        _refuse_taken(parts.settings, wanted)
     with ExitStack() as running:
         deployments = running.enter_context(deployer.running(challenger_must_start=False))
         experiment = _experiment(parts, deployments)
-        search_url = running.enter_context(gateway(parts, port))
-        page_url = running.enter_context(page(parts, page_port, samples, search_url))
+        search = running.enter_context(gateway(parts, port))
+        shown = running.enter_context(page(parts, page_port, samples, search.url))
         running.enter_context(items_service.serving(parts))
-        yield Served(search_url, page_url, experiment, _Follower(parts, deployer))
+        follower = _Follower(parts, deployer, [search.server, shown.server])
+        yield Served(search.url, shown.url, experiment, follower)
+
+
+@dataclass(frozen=True)
+class Application:
+    """The gateway or the page, in a process of its own."""
+
+    url: str
+    server: processes.Server
 
 
 class _Follower:
-    """Follows changes that other processes make; logs each failure once."""
+    """Follows changes that other processes make, and restarts what has exited; logs each failure once."""
 
-    def __init__(self, parts: Parts, deployer: LocalDeployer) -> None:
-        self._parts, self._deployer = parts, deployer
+    def __init__(
+        self, parts: Parts, deployer: LocalDeployer, servers: Sequence[processes.Server] = ()
+    ) -> None:
+        self._parts, self._deployer, self._servers = parts, deployer, servers
         self._failure = ""
         self._next_check = 0.0
 
     def __call__(self) -> None:
         try:
+            for server in self._servers:
+                server.restart_if_exited()
             _experiment(self._parts, self._deployer.follow())
             self._parts.alerts.resume()
             complete_interrupted(self._parts)
@@ -123,19 +138,19 @@ class _Follower:
 
 
 @contextmanager
-def gateway(parts: Parts, port: int) -> Iterator[str]:
-    """Run the gateway for the duration of the block; yields its URL once it is ready.
+def gateway(parts: Parts, port: int) -> Iterator[Application]:
+    """Run the gateway for the duration of the block, which starts once it is ready.
 
     Raises:
         DeployError: The port is taken, or the gateway did not become ready.
     """
-    with _application(parts.settings, "serving.gateway", port, "/health/ready") as url:
-        yield url
+    with _application(parts.settings, "serving.gateway", port, "/health/ready") as started:
+        yield started
 
 
 @contextmanager
-def page(parts: Parts, port: int, samples: Path | None = None, search_url: str = "") -> Iterator[str]:
-    """Run the page for the duration of the block; yields its URL once it is ready.
+def page(parts: Parts, port: int, samples: Path | None = None, search_url: str = "") -> Iterator[Application]:
+    """Run the page for the duration of the block, which starts once it is ready.
 
     `search_url` is the gateway's, to which the page links unless IMMR_API_LINK names another.
 
@@ -145,31 +160,47 @@ def page(parts: Parts, port: int, samples: Path | None = None, search_url: str =
     options = ("--samples", str(samples.absolute())) if samples else ()
     links = {"api_link": parts.settings.api_link or search_url}
     settings = parts.settings.model_copy(update=links)
-    with _application(settings, "dashboards", port, "/health/live", *options) as url:
-        yield url
+    with _application(settings, "dashboards", port, "/health/live", *options) as started:
+        yield started
 
 
 @contextmanager
-def _application(settings: Settings, module: str, port: int, ready: str, *options: str) -> Iterator[str]:
-    _refuse_taken(port)
+def _application(
+    settings: Settings, module: str, port: int, ready: str, *options: str
+) -> Iterator[Application]:
+    _refuse_taken(settings, port)
     url = f"http://127.0.0.1:{port}"
     log_file = settings.home / "logs" / f"{module.split('.')[-1]}.log"
     command = ["-m", module, "--port", str(port), *options]
-    environment = settings.environment()
-    with processes.serving(command, environment, log_file, url + ready, folder=application_folder()):
-        yield url
+    environment = settings.environment() | {marked.MARK: marked.mark(settings.deployments_dir, module)}
+    folder = application_folder()
+    with processes.serving(command, environment, log_file, url + ready, folder=folder) as server:
+        yield Application(url, server)
 
 
-def _refuse_taken(port: int) -> None:
-    """Another server on this port would answer our readiness check in place of our own process."""
+def _refuse_taken(settings: Settings, port: int) -> None:
+    """Another server on this port would answer our readiness check in place of our own process.
+
+    One that a killed `immr serve` has left behind is stopped.
+    """
+    taken = _taken_because(port)
+    if taken and (left := marked.stop_orphans(settings.deployments_dir, processes.STOP_TIMEOUT_S)):
+        log.warning("stopped %s that a killed `immr serve` had left behind", counted(left, "process"))
+        taken = _taken_because(port)
+    if taken:
+        raise DeployError(
+            f"port {port} cannot be used ({taken}): stop what listens there, or choose another port"
+        )
+
+
+def _taken_because(port: int) -> str:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise DeployError(
-                f"port {port} cannot be used ({error.strerror}): stop what listens there, or choose another port"
-            ) from error
+            return error.strerror or str(error)
+    return ""
 
 
 def _experiment(parts: Parts, deployments: Sequence[Deployment]) -> Experiment:

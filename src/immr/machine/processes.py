@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -16,9 +17,11 @@ from typing import IO
 from urllib.request import ProxyHandler, build_opener
 
 from immr.errors import DeployError
+from immr.machine.backoff import Restarts
 
 STOP_TIMEOUT_S = 10.0
 _SHOWN_LINES = 20
+_LOG = logging.getLogger(__name__)
 _WRONG_SETTING = re.compile(r"^(?:immr\.errors\.)?SettingsError: (.+)$", re.MULTILINE)
 
 
@@ -52,6 +55,42 @@ def run(
         )
 
 
+class Server:
+    """`python <command>`, started at once. Its output is appended to a file."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log_file: Path, folder: Path | None
+    ) -> None:
+        """`folder` is the working folder; None: this process's own."""
+        self.called = f"`python {' '.join(command)}`"
+        self._command, self._environment, self._folder = command, environment, folder
+        self._log_file = log_file
+        self._restarts = Restarts()
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        self.process = self._started()
+
+    def restart_if_exited(self) -> None:
+        """Start an exited process again, after a pause that doubles from exit to exit; call it every few seconds."""
+        if (code := self.process.poll()) is None:
+            return
+        if (wait_s := self._restarts.exited()) is not None:
+            stop(self.process)  # what it has started may have outlived it
+            _LOG.warning(
+                "%s exited with code %s: it is started again in %g s, and its output is in %s",
+                self.called,
+                code,
+                wait_s,
+                self._log_file,
+            )
+        elif self._restarts.is_due():
+            self.process = self._started()
+            self._restarts.started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self._log_file.open("ab") as log:
+            return _start(self._command, self._environment, log, self._folder)
+
+
 @contextmanager
 def serving(
     command: Sequence[str],
@@ -60,27 +99,24 @@ def serving(
     ready_url: str,
     timeout_s: float = 60,
     folder: Path | None = None,
-) -> Iterator[None]:
+) -> Iterator[Server]:
     """Run `python <command>` during the block, which starts once `ready_url` answers 200.
 
     Raises:
         DeployError: The process exited or was not ready in time; the message contains its last lines.
     """
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("ab") as log:
-        begin = log.tell()
-        process = _start(command, environment, log, folder)
+    begin = log_file.stat().st_size if log_file.exists() else 0
+    server = Server(command, environment, log_file, folder)
     try:
-        if failure := _failure(process, ready_url, time.monotonic() + timeout_s):
+        if failure := _failure(server.process, ready_url, time.monotonic() + timeout_s):
             output = log_file.read_bytes()[begin:].decode(errors="replace")
-            called = f"`python {' '.join(command)}`"
             if wrong := wrong_setting(output):
-                raise DeployError(f"{called} cannot start: {wrong}")
+                raise DeployError(f"{server.called} cannot start: {wrong}")
             last = "\n".join(output.splitlines()[-_SHOWN_LINES:])
-            raise DeployError(f"{called} {failure}. {log_file} ends with:\n{last}")
-        yield
+            raise DeployError(f"{server.called} {failure}. {log_file} ends with:\n{last}")
+        yield server
     finally:
-        stop(process)
+        stop(server.process)
 
 
 def wrong_setting(output: str) -> str:
