@@ -32,6 +32,7 @@ from immr.loop.watch import read_out
 from immr.machine import backoff
 from immr.packaging import bento
 from immr.packaging.application import application_folder
+from immr.readout.decision import Verdict
 from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
 from immr.types import ModelVersion
@@ -86,9 +87,9 @@ def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) 
         deploy(connect(settings), version, bento.tag_of(version.id))
     sides = [(each.version_id, each.url) for each in connect(settings).deployer.current()]
     running = changes.begin(sides[0], {"challenger": sides[1]}, 0.5, datetime.now(UTC))
-    assert running.challenger is not None
     save(running, settings.experiment_file)
-    _promote(connect(settings), read_out(connect(settings)), running.challenger)
+    verdict = Verdict("challenger", "promote", "It is better.")
+    _promote(connect(settings), read_out(connect(settings)), verdict)
     port = free_port()
     with serve(settings, f"--port={port}", f"--page-port={free_port()}") as process:
         try:
