@@ -175,7 +175,8 @@ def gone(url: str) -> bool:
 
 
 def test_without_a_deployment_the_error_says_what_to_do(tmp_path: Path) -> None:
-    with serve(Settings(home=tmp_path)) as process:
+    options = (f"--port={free_port()}", f"--page-port={free_port()}")
+    with serve(Settings(home=tmp_path), *options) as process:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "nothing is deployed: run `immr deploy` first" in " ".join(output.split())
