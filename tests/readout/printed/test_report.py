@@ -51,8 +51,12 @@ def test_a_kept_report_is_marked_above_its_verdict_and_below_what_was_done() -> 
 def test_a_report_without_a_comparison_gives_the_reason() -> None:
     joined, searches = shop(users=1)
     found = readout(joined, TEST, searches)
-    html = render(TEST, found, decide(found, DecisionPolicy()))
-    assert "No comparison: " in html and "<svg" not in html
+    decision = decide(found, DecisionPolicy())
+    assert found.withheld is not None
+    assert render(TEST, found, decision).count(found.withheld) == 1, "it was there twice"
+    broken = replace(decision, action="roll back", reason="The challenger fails.")
+    assert f"No comparison: {found.withheld}." in render(TEST, found, broken)
+    assert "<svg" not in render(TEST, found, decision)
 
 
 @pytest.mark.parametrize(
