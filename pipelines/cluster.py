@@ -48,6 +48,8 @@ USER = 10001  # the user of IMMR's images
 ALERTS_SECRET = "immr-alerts"
 REGISTRY_SECRET, REGISTRY_SECRET_PATH = "immr-registry", "/var/run/immr-registry"
 DAY_S = 24 * 3600
+LIMITS_S: Mapping[str, int] = {"train": 30 * DAY_S}
+"""Time limits of steps for which a day is too short. A training job has its own: `active_deadline_s`."""
 SIZES = "IMMR_STEP_SIZES"
 
 
@@ -113,7 +115,7 @@ def at_home(*tasks: PipelineTask) -> None:
         kubernetes.use_secret_as_volume(task, REGISTRY_SECRET, REGISTRY_SECRET_PATH, optional=True)
         task.set_env_variable("DOCKER_CONFIG", REGISTRY_SECRET_PATH)
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
-        kubernetes.set_timeout(task, DAY_S)
+        kubernetes.set_timeout(task, LIMITS_S.get(task.component_spec.name, DAY_S))
         task.set_env_variable("IMMR_PIPELINE_IMAGE", IMAGE)  # the training pods of a step use its image
         task.set_caching_options(enable_caching=False)
         size = size_of(task.component_spec.name)
@@ -155,13 +157,14 @@ def repeatable(*tasks: PipelineTask) -> None:
 
     Kubeflow Pipelines 2.17 gives every step Argo's policy `OnError`, which replaces a pod that was lost but
     does not retry a container that failed. So the step itself retries after an error (`with_retries`).
-    `backoff_max_duration` limits the time since the first attempt, not the pause: with a day, a training that
-    loses its pod after hours is still retried. On this machine IMMR_PIPELINE_RETRIES is 0, because waiting
-    would not help.
+    `backoff_max_duration` limits the time since the first attempt, not the pause: with a step's time limit, a
+    training that loses its pod after days is still retried. On this machine IMMR_PIPELINE_RETRIES is 0, because
+    waiting would not help.
     """
     retries = int(os.environ.get("IMMR_PIPELINE_RETRIES", "2"))
     if not retries:
         return
     for task in tasks:
-        task.set_retry(retries, backoff_duration="30s", backoff_factor=3, backoff_max_duration=f"{DAY_S}s")
+        limit_s = LIMITS_S.get(task.component_spec.name, DAY_S)
+        task.set_retry(retries, backoff_duration="30s", backoff_factor=3, backoff_max_duration=f"{limit_s}s")
         task.set_env_variable(TRIES, str(retries + 1))

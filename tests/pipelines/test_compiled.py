@@ -123,6 +123,16 @@ def test_a_step_that_lost_its_pod_after_hours_is_retried(spec: dict[str, Any]) -
     assert int(policy["backoffMaxDuration"].removesuffix("s")) >= cluster.DAY_S
 
 
+def test_the_step_of_a_training_waits_as_long_as_its_job_may_run(spec: dict[str, Any]) -> None:
+    """`active_deadline_s` in IMMR_LAUNCH_URL limits the job; the step was once killed after a day in any case."""
+    executors = spec["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    limits_s = {step(name): executor["activeDeadlineSeconds"] for name, executor in executors.items()}
+    assert int(limits_s.pop("train")) >= 14 * cluster.DAY_S
+    assert {int(limit_s) for limit_s in limits_s.values()} == {cluster.DAY_S}
+    policy = tasks(spec, "exit-handler-1")["train"]["retryPolicy"]
+    assert int(policy["backoffMaxDuration"].removesuffix("s")) >= 14 * cluster.DAY_S
+
+
 def test_every_step_reserves_cpu_and_memory(spec: dict[str, Any]) -> None:
     executors = spec["deploymentSpec"]["executors"]
     for name, executor in executors.items():
