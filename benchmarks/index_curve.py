@@ -1,6 +1,6 @@
 """Recall against latency of the vector index: search width (`hnsw_ef`), int8 vectors, and rescoring.
 
-    python -m benchmarks.index_curve --json curve.json --svg docs/figures/index-curve.svg
+    python -m benchmarks.index_curve --json curve.json --svg docs/images/index-curve.svg
 
 Unit vectors without clusters, the hardest case for a graph. Each line is one index, each dot a width. A search's time
 is processor time, the median of all queries, which a busy machine changes less than wall time. Recall is measured

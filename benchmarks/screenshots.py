@@ -1,8 +1,8 @@
 """The screenshots of the page that the docs show, taken with Chromium from a page that is running.
 
 make demo ARGS="--dataset synthetic"                  # in another terminal, until the page is open
-python -m benchmarks.screenshots                      # writes docs/figures/page.png and page-phone.png
-python -m benchmarks.screenshots --page http://127.0.0.1:8081 --sample 7 --out docs/figures
+python -m benchmarks.screenshots                      # writes docs/images/page.png and page-phone.png
+python -m benchmarks.screenshots --page http://127.0.0.1:8081 --sample 7 --out docs/images
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _save(picture: Image.Image, path: Path) -> None:
 def main(
     page: Annotated[str, typer.Option(help="Address of the page.")] = "http://127.0.0.1:8081",
     sample: Annotated[int, typer.Option(help="Which of its sample photos to search with, from 0.")] = 7,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("docs/figures"),
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("docs/images"),
 ) -> None:
     """Take both pictures."""
     from playwright.sync_api import sync_playwright
