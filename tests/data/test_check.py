@@ -156,6 +156,19 @@ def test_addresses_without_a_scheme_get_a_hint(tmp_path: Path) -> None:
     assert found.endswith('to read // as https://, map image = { column = "image", prefix = "https:" }')
 
 
+@pytest.mark.parametrize(("prices", "noted"), [(["2.50", "1.299"], True), (["2.50", "1299.00"], False)])
+def test_a_price_that_may_mean_thousands_is_noticed(tmp_path: Path, prices: list[str], noted: bool) -> None:
+    """Without a mapping it is a valid number."""
+    folder = write(tmp_path / "in", items=[item("a"), item("b")])
+    changed(folder, "items", "price", pa.array(prices))
+    found = report_of(folder, "items")
+    assert found.fits
+    sentence = (
+        "'1.299' in price is read as a fraction: if it means thousands, add decimal = \",\" to the mapping"
+    )
+    assert found.unclear_price == (sentence if noted else "")
+
+
 def test_ids_that_lost_their_zeros_are_noticed(tmp_path: Path) -> None:
     """Each row is valid by itself; governance would find no click on any item."""
     folder = write(tmp_path / "in", items=[item("0017"), item("a")])

@@ -123,7 +123,7 @@ def _print(reports: Sequence[TableReport], proposed: str) -> None:
             console.print(f"{checked.name}: {escape(checked.error)}", highlight=False)
         if checked.missing_pictures:
             console.print(f"{checked.name}: {escape(checked.missing_pictures)}", highlight=False)
-        for sentence in filter(None, (checked.unknown_items, checked.shifted_times)):
+        for sentence in filter(None, (checked.unclear_price, checked.unknown_items, checked.shifted_times)):
             console.print(f"{checked.name}: {escape(sentence)}", highlight=False)
         if checked.ignored_columns:
             ignored = f"{checked.name}: ignored columns {escape(', '.join(checked.ignored_columns))}"

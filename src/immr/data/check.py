@@ -16,6 +16,7 @@ from immr.data.images import is_file
 from immr.data.known_keys import changes
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import Proposal, propose
+from immr.data.mapping.readings import unclear_price
 from immr.data.mapping.shop_map import PictureRules, ShopMap
 from immr.data.pictures.buckets import is_in
 from immr.data.pictures.requests import is_url
@@ -32,11 +33,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE_ROWS = 100_000
-_PROPOSED_FROM = 2_000
-_FILES_NAMED = 3
-_PICTURES = 1_000  # whose files are looked for
+_PROPOSED_FROM, _SAME_TIME_H = 2_000, 0.1
+_FILES_NAMED, _PICTURES = 3, 1_000  # the latter's files are looked for
 _KEYS = ("item_id", "query_id", "ts")  # of the sample, which tables share
-_SAME_TIME_H = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class TableReport:
     ignored_columns: tuple[str, ...] = ()
     missing_pictures: str = ""  # a sentence, if files of the first pictures are missing
     all_pictures_missing: bool = False  # whether not one of them can be read
+    unclear_price: str = ""  # a sentence, if a price may mean thousands
     unknown_items: str = ""  # a sentence, if rows name items that the catalogue does not have
     shifted_times: str = ""  # a sentence, if rows are hours before or after their searches
     error: str = ""  # why the table cannot be read at all
@@ -172,7 +172,7 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> tuple[TableRepo
     import pandas as pd
 
     contract = table.contract
-    sampled = valid = 0
+    sampled, valid, unclear = 0, 0, ""
     counts, examples, pictures = Counter[str](), dict[str, str](), list[str]()
     keys = [pd.DataFrame()]
     rules = rules_of(contract, datetime.now(UTC))
@@ -188,6 +188,7 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> tuple[TableRepo
             counts.update(bad.tolist())
             for row, reason in bad.drop_duplicates().items():
                 examples.setdefault(reason, _example(chunk, table, row, reason))
+            unclear = unclear or unclear_price(chunk.mapped, contract.columns.names, table.mapping.columns)
             if "image" in read.frame and len(pictures) < _PICTURES:
                 pictures += read.frame["image"][reasons == ""].tolist()
             keys.append(read.frame[[name for name in _KEYS if name in read.frame]])
@@ -203,6 +204,7 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> tuple[TableRepo
         problems,
         _ignored(table, there),
         *_missing(pictures[:_PICTURES], buckets, rule.column if rule and rule.column else "image"),
+        unclear,
     )
     return report, pd.concat(keys)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -181,6 +181,22 @@ def _truth(column: str, values: pa.Array, pairs: Sequence[tuple[Words, Words]]) 
         pair for pair in pairs if words - {""} <= {*pair[0], *pair[1]}
     ]
     return [ColumnRule(column=column, true=yes, false=no) for yes, no in fitting[:1]]
+
+
+def unclear_price(batch: pa.RecordBatch, names: Collection[str], mapped: Collection[str]) -> str:
+    """A sentence, if a price has one point and three digits behind it; empty if none has.
+
+    Args:
+        batch: rows with the contract's columns.
+        names: of the contract's columns.
+        mapped: those with a rule, which says how numbers are written.
+    """
+    found = _thousands(batch.column("price")) if "price" in names and "price" not in mapped else None
+    if found is None or "," in found:  # with a comma, the row is rejected
+        return ""
+    return (
+        f'{found!r} in price is read as a fraction: if it means thousands, add decimal = "," to the mapping'
+    )
 
 
 def _thousands(values: pa.Array) -> str | None:
