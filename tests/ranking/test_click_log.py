@@ -10,6 +10,7 @@ from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.errors import RankingError
 from immr.ranking import click_log
 from immr.ranking.click_log import EPOCH, features_on
+from immr.ranking.examples import stats_columns
 from tests.support import ranking_log
 from tests.support.ranking_log import BEGIN
 
@@ -81,12 +82,27 @@ def test_features_are_those_before_the_day(folder: Path) -> None:
     at_first = features_on(first_day, log, catalogue, ["i0"])
     assert at_first["i0"].impressions_7d == 0
     shown = pq.read_table(folder / "impressions.parquet").to_pylist()
-    before = [row for row in shown if row["item_id"] == "i0" and row["ts"] <= BEGIN + timedelta(days=3)]
+    before = [row for row in shown if row["item_id"] == "i0" and row["ts"] < BEGIN + timedelta(days=3)]
     at_fourth = features_on(first_day + 3, log, catalogue, ["i0"])
     assert at_fourth.keys() == {"i0"}
     assert at_fourth["i0"].impressions_7d == len(before) > 0
     assert at_fourth["i0"].clicks_7d == sum(row["clicked"] for row in before)
     assert at_fourth["i0"].stock is None
+
+
+def test_in_a_log_of_dates_no_click_is_in_its_own_features(folder: Path, tmp_path: Path) -> None:
+    for name in ("queries", "impressions"):
+        rows = pq.read_table(folder / f"{name}.parquet")
+        dates = rows["ts"].cast(pa.timestamp("us")).cast(pa.date32()).cast(rows["ts"].type)
+        rows = rows.set_column(rows.schema.get_field_index("ts"), "ts", dates)
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+    log = ranking_log.read(tmp_path)
+    catalogue = stats_columns(ranking_log.items())
+    every = [item.item_id for item in ranking_log.items()]
+    first_day = int(log.day_Q[0])
+    assert all(each.impressions_7d == 0 for each in features_on(first_day, log, catalogue, every).values())
+    second = features_on(first_day + 1, log, catalogue, every).values()
+    assert sum(each.impressions_7d for each in second) == (log.day_Q[log.query_R] == first_day).sum()
 
 
 def test_a_log_of_another_shop_is_refused(folder: Path) -> None:

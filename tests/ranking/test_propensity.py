@@ -65,6 +65,32 @@ def test_a_position_is_connected_through_others() -> None:
     assert np.isfinite(estimate(item_R, position_R, clicked_R).relative_K[3])
 
 
+def a_log_of(*cells: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Strata, positions and clicks, from cells of (stratum, position, impressions, clicks)."""
+    rows = np.array([cell[:2] for cell in cells]).repeat([cell[2] for cell in cells], axis=0)
+    clicked_R = np.concatenate([np.arange(shown) < clicks for *_, shown, clicks in cells])
+    return rows[:, 0], rows[:, 1], clicked_R
+
+
+def test_a_position_that_took_all_clicks_of_its_strata_is_unknown() -> None:
+    found = estimate(*a_log_of((0, 1, 100, 0), (0, 2, 100, 50), (1, 1, 100, 30), (1, 3, 100, 10)))
+    assert np.isnan([found.log_K[1], found.error_K[1]]).all()
+    assert found.relative_K[2] == pytest.approx(1 / 3)
+
+
+def test_positions_that_only_a_position_without_clicks_connects_are_unknown() -> None:
+    found = estimate(*a_log_of((0, 1, 100, 50), (0, 2, 100, 0), (1, 2, 100, 0), (1, 3, 100, 10)))
+    assert np.isnan(found.log_K[1:]).all()
+    down = estimate(*a_log_of((0, 1, 100, 30), (0, 2, 100, 0), (1, 2, 100, 10), (1, 3, 100, 5)))
+    assert np.isnan(down.log_K[1:]).all()
+
+
+def test_a_position_known_from_one_stratum_is_as_uncertain_as_its_clicks() -> None:
+    found = estimate(*a_log_of((0, 1, 1000, 30), (0, 2, 1000, 10)))
+    assert found.log_K[1] == pytest.approx(np.log(10 / 30))
+    assert found.error_K[1] == pytest.approx(np.sqrt(1 / 30 + 1 / 10), rel=1e-3)
+
+
 def test_an_order_that_never_varies_says_nothing() -> None:
     item_R = np.tile(np.arange(4), 100)
     clicked_R = np.random.default_rng(0).random(400) < 0.5

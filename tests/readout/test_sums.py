@@ -123,6 +123,19 @@ def test_ctr_by_rank_and_inverse_propensity_weights() -> None:
     assert weighted.interval.low < 0.4 < weighted.interval.high  # Beta(0.8, 1.2) has the mean 0.4
 
 
+def test_a_click_at_an_unknown_position_has_no_weight() -> None:
+    clicked = np.flatnonzero(np.asarray(SHOP["clicked"]))[0]
+    positions = SHOP["position"].to_pylist()
+    lost = min(positions[clicked], 10)
+    positions[clicked] = None
+    place = SHOP.schema.get_field_index("position")
+    found = sum_up(SHOP.set_column(place, "position", pa.array(positions, pa.int64())), EXPERIMENT)
+    before, now = (
+        sum(sums.users["weighted_clicks"].to_pylist()) for sums in (sum_up(SHOP, EXPERIMENT), found)
+    )
+    assert before - now == lost
+
+
 def test_cuped_agrees_with_tea_tasting_and_is_narrower() -> None:
     import tea_tasting as tt
 

@@ -25,6 +25,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+_MICROSECOND = timedelta(microseconds=1)
 
 _QUERIES = """CREATE TEMP TABLE queries AS
     SELECT query_id, any_value(asked.user_id) AS user_id, any_value(asked.image) AS image,
@@ -68,7 +69,7 @@ class ClickLog:
     @property
     def day_Q(self) -> Ints:
         """(Q,) days since 1970."""
-        return self.time_Q // (DAY // timedelta(microseconds=1))
+        return self.time_Q // (DAY // _MICROSECOND)
 
     def only(self, kept_Q: Bools) -> ClickLog:
         """The log restricted to some of its queries."""
@@ -122,7 +123,8 @@ def read(impressions: Path, queries: Path, items: Sequence[Item], max_queries: i
 def features_on(day: int, log: ClickLog, items: pa.Table, wanted: Sequence[str]) -> dict[str, ItemFeatures]:
     """The item features that the feature store would have held at the start of a day.
 
-    Only clicks of earlier days count, so a label never leaks into its own signals.
+    Only clicks of earlier days count, so a label never leaks into its own signals. Midnight belongs to the day: in a
+    log that has dates instead of times, all of its clicks are at midnight.
 
     Args:
         day: days since 1970.
@@ -132,7 +134,8 @@ def features_on(day: int, log: ClickLog, items: pa.Table, wanted: Sequence[str])
     """
     import pyarrow.compute as pc
 
-    stats = item_stats(items, log.impressions, EPOCH + day * DAY, without_queries=log.of_bots)
+    before = EPOCH + day * DAY - _MICROSECOND  # the window includes its end
+    stats = item_stats(items, log.impressions, before, without_queries=log.of_bots)
     rows = stats.filter(pc.is_in(stats["item_id"], value_set=pa.array(wanted, pa.string())))
     return {
         row["item_id"]: ItemFeatures(

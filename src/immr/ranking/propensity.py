@@ -27,11 +27,12 @@ PLACES = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 16, 21, 31])
 _COSINE_GROUPS = 8
 _RANK_GROUPS = np.array([1, 2, 3, 5, 8, 13, 21, 34, 55])
 _STEPS, _TOLERANCE = 50, 1e-8
+_FEW_STRATA = 10  # with fewer, errors are at least those of independent clicks
 
 
 @dataclass(frozen=True)
 class Propensities:
-    """The propensity of each place; NaN where no item links the place to the first."""
+    """The propensity of each place; NaN where no clicks compare the place with the first."""
 
     log_K: Values  # natural logarithm, 0 for the first place
     covariance_KK: Values  # of `log_K`, cluster-robust by stratum; NaN where `log_K` is
@@ -73,7 +74,11 @@ def strata(item_R: Ints, cosine_R: npt.NDArray[np.floating], first_rank_R: Ints)
 
 
 def estimate(stratum_R: Ints, position_R: Ints, clicked_R: Bools) -> Propensities:
-    """Propensities of all places that strata connect to the first.
+    """Propensities of all places that clicks compare with the first.
+
+    A finite estimate exists where clicks lead from the first place to a place and back: place k leads to place m if
+    a stratum that showed k was clicked at m (L. R. Ford, "Solution of a Ranking Problem from Binary Comparisons",
+    1957).
 
     Args:
         stratum_R: see `strata`.
@@ -81,15 +86,11 @@ def estimate(stratum_R: Ints, position_R: Ints, clicked_R: Bools) -> Propensitie
         clicked_R: of the same impressions.
     """
     shown_SK, clicked_SK = _counts(stratum_R, places_of(position_R), clicked_R)
-    connected_K = _connected(shown_SK)
-    shown_SK = shown_SK * connected_K
-    clicked_SK = clicked_SK * connected_K
-    # a place without any click has no finite estimate
-    used = np.flatnonzero(connected_K & (clicked_SK.sum(axis=0) > 0))
+    used = np.flatnonzero(_comparable(shown_SK, clicked_SK))
     log_K = np.full(len(PLACES), np.nan)
     covariance_KK = np.full((len(PLACES), len(PLACES)), np.nan)
     log_K[0] = 0.0
-    if len(used) > 1 and used[0] == 0:
+    if len(used) > 1:
         log_U, covariance_UU = _fit(shown_SK[:, used], clicked_SK[:, used])
         log_K[used] = log_U
         covariance_KK[np.ix_(used, used)] = covariance_UU
@@ -111,13 +112,18 @@ def _counts(stratum_R: Ints, place_R: Ints, clicked_R: Bools) -> tuple[Values, V
     return shown_SK[compares_S], clicked_SK[compares_S]
 
 
-def _connected(shown_SK: Values) -> Bools:
-    """(K,) places that strata connect to the first, directly or through others."""
-    beside_KK = (shown_SK > 0).astype(np.float64).T @ (shown_SK > 0) > 0
+def _comparable(shown_SK: Values, clicked_SK: Values) -> Bools:
+    """(K,) places to which clicks lead from the first, and from which they lead back, directly or through others."""
+    leads_KK = (shown_SK > 0).astype(np.float64).T @ (clicked_SK > 0) > 0
+    return _reached(leads_KK) & _reached(leads_KK.T)
+
+
+def _reached(leads_KK: Bools) -> Bools:
+    """(K,) places that the first leads to."""
     reached_K = np.zeros(len(PLACES), dtype=np.bool_)
     reached_K[0] = True
     for _ in PLACES:
-        reached_K |= beside_KK[reached_K].any(axis=0)
+        reached_K |= leads_KK[reached_K].any(axis=0)
     return reached_K
 
 
@@ -136,8 +142,19 @@ def _fit(shown_SU: Values, clicked_SU: Values) -> tuple[Values, Values]:
     residual_SV = (clicked_SU - expected_SU)[:, 1:]
     bread_VV = np.linalg.inv(hessian_VV)
     covariance_UU = np.zeros((len(log_U), len(log_U)))
-    covariance_UU[1:, 1:] = bread_VV @ (residual_SV.T @ residual_SV) @ bread_VV
+    robust_VV = bread_VV @ (residual_SV.T @ residual_SV) @ bread_VV
+    # the fit makes a place's residuals sum to zero, so few strata hide its variance, and one hides all of it
+    missing_V = np.maximum(np.diag(bread_VV) - np.diag(robust_VV), 0)
+    few_V = _effective_strata(expected_SU, clicks_S1)[1:] < _FEW_STRATA
+    covariance_UU[1:, 1:] = robust_VV + np.diag(missing_V * few_V)
     return log_U, covariance_UU
+
+
+def _effective_strata(expected_SU: Values, clicks_S1: Values) -> Values:
+    """(U,) strata that inform on each place, of which a few large ones count as few."""
+    information_SU = expected_SU * (1 - expected_SU / clicks_S1.clip(1))
+    squares_U = np.square(information_SU).sum(axis=0)
+    return np.square(information_SU.sum(axis=0)) / squares_U.clip(1e-300)
 
 
 def _moments(shown_SU: Values, clicks_S1: Values, log_U: Values) -> tuple[Values, Values]:

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from immr.readout.comparison import DEFAULT_LOOK, Interval, Look, Ratio, standard_error
@@ -34,7 +35,11 @@ class Preference:
 def preference(
     queries_U: npt.NDArray[Any], won_U: npt.NDArray[Any], lost_U: npt.NDArray[Any], look: Look = DEFAULT_LOOK
 ) -> Preference | None:
-    """Which version shoppers prefer; None if fewer than two users decided a query, or all decided alike.
+    """Which version shoppers prefer; None if fewer than two users decided a query.
+
+    The delta method's standard error is too small if one user decided most of the queries, since the estimate then
+    follows that user, and zero if all users decided alike. So it is at least the one for versions that are equal,
+    where a user's queries won minus lost vary around zero.
 
     Args:
         queries_U: Queries per user.
@@ -47,11 +52,14 @@ def preference(
     users = int(there.sum())
     if users < 2:
         return None
-    sums = aggregates_of({"balance": (won_U - lost_U)[there], "decided": decided_U[there]})
-    error = standard_error(PREFERENCE, sums)
-    if error == 0:
+    balance_U = (won_U - lost_U)[there].astype(np.float64)
+    sums = aggregates_of({"balance": balance_U, "decided": decided_U[there]})
+    decided = float(decided_U.sum())
+    error_if_equal = math.sqrt(float(balance_U @ balance_U)) / decided
+    error = max(standard_error(PREFERENCE, sums), error_if_equal)
+    if error == 0:  # all users tied
         return None
-    value = float((won_U - lost_U).sum() / decided_U.sum())
+    value = float(balance_U.sum()) / decided
     return Preference(
         users=users,
         queries=int(queries_U.sum()),

@@ -36,7 +36,7 @@ _OF_ROWS = {  # a search without impressions is a row in which `shown` is null
     "first_impressions": "count(*) FILTER (position = 1)",
     "first_clicks": "count(*) FILTER (position = 1 AND clicked)",
     "weighted_clicks": f"coalesce(sum(least(position ** {POSITION_BIAS}, {MAX_CLICK_WEIGHT}))"
-    " FILTER (clicked), 0)",
+    " FILTER (clicked AND position > 0), 0)",  # `least` ignores an unknown position
     "revenue": "coalesce(sum(amount) FILTER (ordered), 0)",
     "priced_orders": "count(amount) FILTER (ordered)",
 }
