@@ -44,6 +44,14 @@ def test_trees_find_what_the_hand_weights_do_not_know(made: Examples) -> None:
     assert added_R[cheap_R].mean() > added_R[~cheap_R].mean() + 1
 
 
+def test_trees_are_kept_where_the_hand_weights_give_all_items_one_score(made: Examples) -> None:
+    tied = replace(made, hand_R=np.zeros(len(made.hand_R)))
+    weight_R = np.ones(len(made.hand_R))
+    early_Q = np.arange(len(made.log.user_Q)) < 400
+    train, stop = click_lists(tied, weight_R, early_Q), click_lists(tied, weight_R, ~early_Q)
+    assert boost(tied, train, stop, RankingRecipe(), RankerRecipe(min_leaf_clicks=5)).trees.trees
+
+
 def test_where_the_hand_weights_are_perfect_there_are_no_trees(made: Examples) -> None:
     rng = np.random.default_rng(0)
     hand_QK = made.hand_R.reshape(-1, ranking_log.SHOWN)

@@ -201,6 +201,8 @@ def _ndcg(score_R: Values, lists: Lists) -> float:
     list_E = np.repeat(np.arange(len(lists.size_P)), lists.size_P)
     score_E = score_R[lists.row_E]
     own_E = np.repeat(score_E[lists.relevant_E], lists.size_P)
-    rank_P = 1 + np.bincount(list_E, score_E > own_E)
+    place_E = np.arange(len(list_E))
+    before_E = place_E < np.repeat(place_E[lists.relevant_E], lists.size_P)
+    rank_P = 1 + np.bincount(list_E, (score_E > own_E) | ((score_E == own_E) & before_E))
     gain_P = np.where(rank_P <= _CUT, 1 / np.log2(1 + rank_P), 0.0)
     return float(np.average(gain_P, weights=lists.weight_P))
