@@ -41,6 +41,20 @@ def test_a_few_chance_co_clicks_do_not_merge_items(workspace: Workspace, table: 
     assert not workspace.rows(same_things(workspace, catalogue, table(log), GovernanceRecipe()))
 
 
+def test_a_crawler_that_clicks_everything_joins_nothing(workspace: Workspace, table: Table) -> None:
+    catalogue = items(table, a="Tea", b="Tea", c="Tea", d="Tea", e="Tea", f="Tea")
+    crawl = [row for n in range(40) for row in shown(f"crawl{n}", a=True, b=True, c=True, d=True, e=True)]
+    choose = [row for n in range(8) for row in shown(f"q{n}", a=True, b=True, c=False, d=False)]
+    many = [
+        row
+        for n in range(8)
+        for row in shown(f"m{n}", c=True, d=True)
+        + [{"query_id": f"m{n}", "item_id": f"x{place}", "clicked": place < 3} for place in range(10)]
+    ]
+    pairs = same_things(workspace, catalogue, table(crawl + choose + many), GovernanceRecipe())
+    assert workspace.fetch(pairs, ["a"]) == [{"a": "a", "b": "b"}, {"a": "c", "b": "d"}]
+
+
 def test_an_item_that_nobody_saw_is_a_class_of_its_own(workspace: Workspace, table: Table) -> None:
     catalogue, log = items(table, a="Tea", b="Tea"), table(shown("q", a=True))
     found = workspace.fetch(classes(workspace, catalogue, log, GovernanceRecipe()), ["item_id"])

@@ -10,6 +10,7 @@ from immr.governance.grid import on_grid
 from immr.governance.workspace import Workspace
 
 _Z = 1.959964  # 97.5 % quantile of the normal distribution
+_MANY_CLICKS = 5  # on more than half of what a query showed: they do not choose
 
 
 def classes(workspace: Workspace, items: Any, impressions: Any, recipe: GovernanceRecipe) -> Any:
@@ -32,7 +33,11 @@ def same_things(workspace: Workspace, items: Any, impressions: Any, recipe: Gove
     Of the queries that showed both and in which at least one was clicked, the share in which both were must
     have a Wilson lower bound above the recipe's. Pairs are sought among clicks; only those that would pass if
     they had always been clicked together are looked up in all that was shown, which is far more.
+
+    Queries with clicks on most of what they showed are left out: a crawler that follows every link clicks all pairs
+    together, and would join a category into one class.
     """
+    impressions = impressions.anti_join(_all_clicked(workspace, impressions), "query_id")
     together = workspace.keep(_clicked_together(items, impressions, recipe))
     if not workspace.rows(together):
         return together.select("a", "b")
@@ -47,6 +52,16 @@ def same_things(workspace: Workspace, items: Any, impressions: Any, recipe: Gove
     either = pairs.either.cast("float64")
     bound = _wilson_lower(pairs.both / either, either)
     return pairs.filter(bound > recipe.min_co_click_lower_bound).select("a", "b")
+
+
+def _all_clicked(workspace: Workspace, impressions: Any) -> Any:
+    """Table (query_id): queries with `_MANY_CLICKS` or more, on more than half of what they showed."""
+    clicks = impressions.filter(impressions.clicked)
+    many = clicks.group_by("query_id").aggregate(clicks=clicks.count())
+    many = workspace.keep(many.filter(many.clicks >= _MANY_CLICKS))
+    shown = impressions.semi_join(many, "query_id")
+    both = shown.group_by("query_id").aggregate(shown=shown.count()).join(many, "query_id")
+    return workspace.keep(both.filter(2 * both.clicks > both.shown).select("query_id"))
 
 
 def _clicked_together(items: Any, impressions: Any, recipe: GovernanceRecipe) -> Any:
