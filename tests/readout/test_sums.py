@@ -212,6 +212,13 @@ def test_bots_are_detected_counted_and_excluded(queries: int, seconds_apart: flo
     assert side(found, "champion").users == side(FOUND, "champion").users + (rule is None)
 
 
+def test_a_user_with_many_queries_is_no_bot_where_times_are_dates() -> None:
+    busy = crawler(40, 0)
+    midnight = pa.array([NOON.replace(hour=0)] * 40, busy.schema.field("ts").type)
+    busy = busy.set_column(busy.schema.get_field_index("ts"), "ts", midnight)
+    assert not readout(pa.concat_tables([SHOP, busy]), EXPERIMENT).bots
+
+
 def test_bot_rules_can_be_set() -> None:
     strict = readout(SHOP, EXPERIMENT, bot_policy=BotPolicy(queries_per_minute=1))
     assert strict.withheld is not None

@@ -46,7 +46,8 @@ class Marked:
 def mark_bots(base: duckdb.DuckDBPyConnection, policy: BotPolicy) -> None:
     """Make the table `bots` (user_id, and the first rule that applies) from `queries`.
 
-    Without timestamps only the second rule applies.
+    Without timestamps only the second rule applies. Times on the quarter of an hour to the microsecond count as none:
+    they are dates or hours, in which many queries of one user seem to come at once.
     """
     base.execute(
         """CREATE TEMP TABLE bots AS
@@ -54,7 +55,8 @@ def mark_bots(base: duckdb.DuckDBPyConnection, policy: BotPolicy) -> None:
             SELECT user_id FROM queries GROUP BY user_id HAVING count(*) >= least($fast, $silent)),
         theirs AS (SELECT * FROM queries SEMI JOIN many USING (user_id)),
         fast AS (
-            SELECT user_id FROM theirs WHERE ts IS NOT NULL GROUP BY user_id, epoch_us(ts) // 60_000_000
+            SELECT user_id FROM theirs WHERE epoch_us(ts) % 900_000_000 <> 0
+            GROUP BY user_id, epoch_us(ts) // 60_000_000
             HAVING count(DISTINCT query_id) >= $fast)
         SELECT DISTINCT user_id, $too_fast AS rule FROM fast
         UNION ALL
