@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,30 @@ def test_orders_per_user_is_a_mean_of_users_and_checked() -> None:
     ours = FOUND.arms[0].secondary["orders per user"]
     assert ours.champion == pytest.approx(checked.control)
     assert ours.interval.high == pytest.approx(checked.effect_size_ci_upper)
+
+
+def test_a_stopped_test_ends_with_the_challengers_last_query() -> None:
+    after = shopped(seed=7, start=NOON + timedelta(days=9))
+    champions = {
+        name: pa.array([value] * len(after))
+        for name, value in (("variant", "champion"), ("model_version", "immr-1"))
+    }
+    for name, column in champions.items():
+        after = after.set_column(after.schema.get_field_index(name), name, column)
+    stopped = replace(EXPERIMENT, state="stopped")
+    found = readout(pa.concat_tables([SHOP, after]), stopped, searches_of(after))
+    assert found.withheld is None
+    assert (found.users_in_both, found.days) == (0, pytest.approx(FOUND.days, abs=0.1))
+    assert found.ctr is not None
+    assert FOUND.ctr is not None
+    assert found.ctr.difference == pytest.approx(FOUND.ctr.difference, abs=0.01)
+    assert readout(pa.concat_tables([SHOP, after]), EXPERIMENT).withheld is not None
+
+
+def searches_of(shown: pa.Table) -> pa.Table:
+    """The searches of impressions."""
+    names = ("query_id", "user_id", "variant", "model_version", "ts")
+    return pa.table({name: shown[name] for name in names} | {"fallback": pa.array([False] * len(shown))})
 
 
 def test_zero_result_rate_is_known_with_searches_only() -> None:

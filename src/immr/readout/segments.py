@@ -152,7 +152,7 @@ def segments(
         )
     look = look or Look(planned_users=experiment.planned_users or DEFAULT_LOOK.planned_users)
     nothing = pa.table({name: pa.array([], pa.string()) for name in ("item_id", "category")})
-    with open_queries(joined, searches) as base:
+    with open_queries(joined, searches, experiment) as base:
         mark_bots(base, policy)
         leave_out(base, experiment)
         base.register("categories", nothing if categories is None else categories)

@@ -150,7 +150,7 @@ def sum_up(
     Raises:
         ExperimentError: a column or a file is missing.
     """
-    with open_queries(joined, searches) as base:
+    with open_queries(joined, searches, experiment) as base:
         if before is not None:
             types = {"user_id": "VARCHAR", "clicked": "BOOLEAN"}
             view(base, "shown_before", before, types, {"amount": "DOUBLE"}, what="impressions before")
@@ -230,15 +230,25 @@ def _drafted(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> pa.Tabl
 
 
 @contextmanager
-def open_queries(joined: Relation, searches: Relation | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with the views `shown` and `asked` and the table `queries`."""
+def open_queries(
+    joined: Relation, searches: Relation | None, experiment: Experiment | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with the views `shown` and `asked` and the table `queries`.
+
+    A test that was stopped ends with the last query of a challenger's user: from then on, the champion's group is all
+    users.
+    """
     import duckdb
 
     with database() as base:
-        view(base, "shown", joined, SHOWN, SHOWN_OPTIONAL, what="impressions")
+        view(base, "ever_shown", joined, SHOWN, SHOWN_OPTIONAL, what="impressions")
         nothing = pa.table({name: pa.array([], pa.string()) for name in ASKED})
         asked = nothing if searches is None else searches
-        view(base, "asked", asked, ASKED, ASKED_OPTIONAL, what="searches")
+        view(base, "ever_asked", asked, ASKED, ASKED_OPTIONAL, what="searches")
+        until = None if experiment is None or experiment.state != "stopped" else _last(base, experiment)
+        bound = "" if until is None else f"WHERE ts IS NULL OR epoch_us(ts) <= {until}"
+        for name in ("shown", "asked"):
+            base.execute(f"CREATE VIEW {name} AS FROM ever_{name} {bound}")
         try:
             base.execute(
                 _QUERIES.format(sums=_summed(_OF_ROWS), exposures="(SELECT true AS shown, * FROM shown)")
@@ -248,6 +258,16 @@ def open_queries(joined: Relation, searches: Relation | None) -> Iterator[duckdb
                 f"a column of the events has an unexpected type ({error}): use the types of the event log"
             ) from error
         yield base
+
+
+def _last(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> int | None:
+    """Microseconds since 1970 at the last query of a challenger's user; None if there is none."""
+    [(until,)] = base.execute(
+        "SELECT max(epoch_us(ts)) FROM (SELECT variant, ts FROM ever_shown UNION ALL SELECT variant, ts"
+        " FROM ever_asked) WHERE list_contains($names, variant)",
+        {"names": [each.name for each in experiment.challengers]},
+    ).fetchall()
+    return None if until is None else int(until)
 
 
 def _bots(base: duckdb.DuckDBPyConnection) -> list[str]:
