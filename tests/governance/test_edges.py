@@ -42,6 +42,12 @@ def read(workspace: Workspace, path: Path, rows: list[dict[str, Any]]) -> Any:
     return workspace.read(path)
 
 
+def test_orders_that_weigh_nothing_label_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    log = read(workspace, tmp_path / "log.parquet", [impression("order", "a", 1, ordered=True)])
+    found = best_items(alone(edges(log, GovernanceRecipe(order_weight=0))))
+    assert workspace.fetch(found, ["query_id"]) == []
+
+
 def test_clicks_of_a_query_weigh_the_same_and_orders_more(workspace: Workspace, tmp_path: Path) -> None:
     log = read(workspace, tmp_path / "log.parquet", LOG)
     found = workspace.fetch(edges(log, RECIPE), ["query_id", "item_id"])

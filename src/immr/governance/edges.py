@@ -16,12 +16,13 @@ DISAGREE = "clicks disagree about the item"
 
 
 def edges(impressions: Any, recipe: GovernanceRecipe) -> Any:
-    """Table (query_id, item_id, weight): the clicks and how much each counts."""
+    """Table (query_id, item_id, weight): the clicks that count, and how much."""
     import ibis
 
     clicks = impressions.filter(impressions.clicked)
     worth = ibis.ifelse(clicks.ordered, recipe.order_weight, 1.0)
-    return clicks.select("query_id", "item_id", weight=on_grid(worth))
+    found = clicks.select("query_id", "item_id", weight=on_grid(worth))
+    return found.filter(found.weight > 0)
 
 
 def best_items(edges: Any) -> Any:
