@@ -154,7 +154,8 @@ def _effective_strata(expected_SU: Values, clicks_S1: Values) -> Values:
     """(U,) strata that inform on each place, of which a few large ones count as few."""
     information_SU = expected_SU * (1 - expected_SU / clicks_S1.clip(1))
     squares_U = np.square(information_SU).sum(axis=0)
-    return np.square(information_SU.sum(axis=0)) / squares_U.clip(1e-300)
+    effective_U: Values = np.square(information_SU.sum(axis=0)) / squares_U.clip(1e-300)
+    return effective_U
 
 
 def _moments(shown_SU: Values, clicks_S1: Values, log_U: Values) -> tuple[Values, Values]:
