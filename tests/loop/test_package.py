@@ -57,6 +57,23 @@ def test_the_bento_has_the_version_its_rule_and_the_ranking_of_the_recipe(tmp_pa
     assert (folder / MATCH_RULE).read_bytes() == b"rule"
 
 
+def test_a_bento_that_is_built_again_names_the_processes_that_keep_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = iter(["first", "first", "first", "other"])  # before and after each packaging
+    monkeypatch.setattr(bento, "build", lambda *_, **__: "immr-search:immr-7")
+    monkeypatch.setattr(bento, "built_content", lambda *_: next(contents))
+    parts = Parts.of(
+        Settings(home=tmp_path / "home"), registry=Files(tiny_version.write_files(tmp_path / "version"))
+    )
+    version, recipe = tiny_version.version(7), recipes.by_name("smoke")
+    parts.deployer.apply(version, "immr-search:immr-7", "champion")
+    assert "restarted" not in package(parts, version, recipe).sentence
+    assert package(parts, version, recipe).sentence.endswith(
+        "What runs of immr-7 keeps the replaced Bento until it is restarted: `immr serve`, or the version's pods"
+    )
+
+
 def test_a_ranker_brings_the_hand_weights_that_it_was_learned_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from immr.errors import DeployError
 from immr.settings import query_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Packaged:
     learned_ranker: bool  # else the hand-tuned weights of the recipe order its hits
     tells_exact: bool  # whether it has the rule that marks an exact match
     copied_to: str  # the object store; empty without one
+    outdates: str = ""  # the version, if its processes have started from the Bento that this one replaces
 
     @property
     def sentence(self) -> str:
@@ -39,7 +41,11 @@ class Packaged:
         done = "is reused, because nothing has changed" if self.reused else "is built"
         copied = f" and copied to {self.copied_to}" if self.copied_to else ""
         without = f". It has {', '.join(lacks)}" if lacks else ""
-        return f"{self.bento} {done}{copied}{without}"
+        restart = (
+            f". What runs of {self.outdates} keeps the replaced Bento until it is restarted: `immr serve`, or the "
+            "version's pods"
+        )
+        return f"{self.bento} {done}{copied}{without}{restart if self.outdates else ''}"
 
 
 def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> Packaged:
@@ -77,11 +83,20 @@ def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> Packaged:
     copied_to = store if store.startswith(STORES) else ""
     if copied_to:
         upload(bento_home, tag, copied_to)
+    reused = before is not None and before == bento.built_content(bento_home, version.id)
     return Packaged(
         tag,
-        reused=before is not None and before == bento.built_content(bento_home, version.id),
+        reused=reused,
         embeds_words=has_text_encoder(folder),
         learned_ranker=ranker is not None,
         tells_exact=match_rule is not None,
         copied_to=copied_to,
+        outdates=version.id if before is not None and not reused and _is_deployed(parts, tag) else "",
     )
+
+
+def _is_deployed(parts: Parts, tag: str) -> bool:
+    try:
+        return any(each.bento == tag for each in parts.deployer.current())
+    except DeployError:  # packaging works without the cluster
+        return False
