@@ -22,13 +22,10 @@ from torch import Tensor, nn
 
 from immr.machine.allocator import keep_freed_memory, keep_large_buffers
 from immr.model.encoders.by_name import load_image_encoder
-from immr.train.fine_tune_recipe import FineTuneRecipe
+from immr.recipes import Recipe, by_name
 from immr.train.optimization.depthwise import use_fast_gradients
 
-STEPS = {  # encoder, side in pixels, pictures
-    "many_classes": ("efficientnet-lite0", 64, 72),
-    "grocery": ("efficientnet-lite0", 160, 40),
-}
+RECIPES = ("many_classes", "grocery")
 
 
 def main(
@@ -39,7 +36,7 @@ def main(
     torch.set_num_threads(1)
     keep_freed_memory()
     keep_large_buffers()
-    found = {name: _measured(*step, steps) for name, step in STEPS.items()}
+    found = {name: _measured(by_name(name), steps) for name in RECIPES}
     table = Table("", "torch, ms", "ours, ms", "ratio", title="forward and backward, per picture")
     for name, (torchs, ours) in found.items():
         table.add_row(name, f"{torchs:.2f}", f"{ours:.2f}", f"{torchs / ours:.2f}")
@@ -49,9 +46,12 @@ def main(
         json_file.write_text(json.dumps(rows, indent=1))
 
 
-def _measured(encoder: str, side: int, pictures: int, steps: int) -> tuple[float, float]:
+def _measured(recipe: Recipe, steps: int) -> tuple[float, float]:
+    tuning = recipe.train.fine_tune
+    assert tuning is not None
+    side, pictures = tuning.image_size_px, tuning.batch_size + tuning.document_batch_size
     pixels = torch.randn(pictures, 3, side, side).contiguous(memory_format=torch.channels_last)
-    networks = [_network(encoder, side) for _ in range(2)]
+    networks = [_network(recipe.model.image_encoder, side, tuning.frozen_stages) for _ in range(2)]
     use_fast_gradients(networks[1])
     times: list[list[float]] = [[], []]
     for step in range(steps + 2):  # the first ones compile oneDNN's kernels
@@ -64,9 +64,9 @@ def _measured(encoder: str, side: int, pictures: int, steps: int) -> tuple[float
     return torchs, ours
 
 
-def _network(encoder: str, side: int) -> nn.Module:
+def _network(encoder: str, side: int, frozen_stages: int) -> nn.Module:
     network: Any = load_image_encoder(encoder, side).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for stage in network.stages()[FineTuneRecipe().frozen_stages :]:
+    for stage in network.stages()[frozen_stages:]:
         stage.requires_grad_(True)
     return network
 

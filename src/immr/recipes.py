@@ -80,7 +80,7 @@ def many_classes() -> Recipe:
     """
     fine_tune = FineTuneRecipe(
         epochs=4,
-        image_size_px=64,
+        image_size_px=96,
         batch_size=48,
         document_batch_size=24,
         encoder_share=1.0,
@@ -91,7 +91,7 @@ def many_classes() -> Recipe:
     return Recipe(
         name="many_classes",
         model=ModelRecipe(
-            image_size_px=64,
+            image_size_px=96,
             framing="drawing",
             fusion="image",
             plain_share=0.0,
