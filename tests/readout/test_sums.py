@@ -97,6 +97,19 @@ def test_orders_per_user_is_a_mean_of_users_and_checked() -> None:
     assert ours.interval.high == pytest.approx(checked.effect_size_ci_upper)
 
 
+def test_an_interleaved_query_with_items_of_the_other_version_only_has_a_result() -> None:
+    """The search names the challenger's version, which found nothing; the shopper saw the champion's items."""
+    shown = SHOP.slice(0, 5)
+    names = {"variant": "challenger", "model_version": "immr-1"}
+    for name, value in names.items():
+        shown = shown.set_column(shown.schema.get_field_index(name), name, pa.array([value] * 5))
+    searches = searches_of(shown.slice(0, 1))
+    place = searches.schema.get_field_index("model_version")
+    searches = searches.set_column(place, "model_version", pa.array(["immr-2"]))
+    [user] = sum_up(shown, replace(EXPERIMENT, kind="interleave"), searches).users.to_pylist()
+    assert (user["queries"], user["queries_without_result"], user["impressions"]) == (1, 0, 5)
+
+
 def test_a_stopped_test_ends_with_the_challengers_last_query() -> None:
     after = shopped(seed=7, start=NOON + timedelta(days=9))
     champions = {

@@ -75,7 +75,7 @@ _FOREIGN = f"""SELECT count(DISTINCT query_id) FROM exposed
 # An interleaved query has one row per version and counts once.
 _USERS = f"""SELECT variant, user_id, count({{each}} query_id) AS queries,
         count({{each}} query_id) FILTER (clicks > 0) AS queries_with_click,
-        count({{each}} query_id) FILTER (impressions = 0) AS queries_without_result,
+        count({{each}} query_id) - count({{each}} query_id) FILTER (impressions > 0) AS queries_without_result,
         coalesce(sum(impressions) FILTER (own), 0)::BIGINT AS own_impressions,
         coalesce(sum(clicks) FILTER (own), 0)::BIGINT AS own_clicks,
         coalesce(bool_or(orders > 0), false)::BIGINT AS has_ordered,
