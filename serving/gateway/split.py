@@ -290,16 +290,15 @@ class Gateway:
 def _in_order(experiment: Experiment, first: str, begun_by: str | None = None) -> list[Variant]:
     """Variants that may answer shoppers: the one named `first`, then the champion, then any other.
 
-    A page goes to the version that began it first, because no other can continue it. A challenger
-    that is stopped, in shadow or out of the test never answers, even if the champion fails.
+    A page goes only to the version that began it, because any other would refuse it for good; to all of them if
+    that version has left. A challenger that is stopped, in shadow or out of the test never answers, even if the
+    champion fails.
     """
     answering: Sequence[Variant] = [experiment.champion]
     if experiment.state == "running":
         answering = [variant for variant in experiment.variants if not variant.ended]
-    return sorted(
-        answering,
-        key=lambda each: (each.model_version != begun_by, each.name != first, each.name != CHAMPION),
-    )
+    able = [variant for variant in answering if variant.model_version == begun_by] or answering
+    return sorted(able, key=lambda each: (each.name != first, each.name != CHAMPION))
 
 
 def _log_search(body: SearchBody, fallback: bool) -> None:

@@ -14,7 +14,7 @@ from serving.process import logs, tracing
 from serving.process.api_docs import add_api_docs
 from serving.process.metrics import Metrics
 from serving.process.options import ServingOptions
-from serving.wire.admission import Admission
+from serving.wire.admission import Admission, ArrivingBodies
 from serving.wire.application import create_app
 from serving.wire.bearer import document_keys
 from serving.wire.methods import HeadAndOptions
@@ -80,13 +80,14 @@ def create_service_app(
         bounds: How many of the requests that each predicate selects may be in progress.
         lifespan: What starts and stops with the application.
     """
+    arriving = ArrivingBodies()
     app = create_app(
         title,
         description,
         inner=[
             Middleware(HeadAndOptions),
             *(
-                Middleware(Admission, applies_to, most, options.receive_timeout_s)
+                Middleware(Admission, applies_to, most, options.receive_timeout_s, arriving)
                 for applies_to, most in bounds.items()
             ),
         ],

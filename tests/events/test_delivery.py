@@ -155,3 +155,35 @@ def test_a_log_that_is_down_refuses_nothing_for_good(path: Path) -> None:
     until(lambda: DownOnce.calls > 1 and not delivery.waiting_bytes)
     delivery.close()
     assert (queries(path), delivery.refused) == (["q1"], 0)
+
+
+def test_an_outage_while_a_refused_event_is_looked_for_loses_no_count(path: Path) -> None:
+    """What the log has recorded before the outage is not recorded again, so it would count as repeated."""
+
+    class DownAfterTheFirst(SqliteEventLog):
+        commits = 0
+
+        def record_all(self, searches: Any, clicks: Any) -> list[int]:
+            if DownAfterTheFirst.commits == 1:
+                DownAfterTheFirst.commits += 1
+                raise EventLogError("down")
+            new = super().record_all(searches, clicks)
+            DownAfterTheFirst.commits += 1
+            return new
+
+    reported: list[tuple[str, int]] = []
+    refusals: list[None] = []
+    nobody: Any = None
+    journal = EventJournal(path.parent / "waiting")
+    for entry in (clicked("q1"), shown("q2", user=nobody), clicked("q3"), clicked("q4")):
+        journal.append(entry)
+    delivery = Delivery(
+        lambda: DownAfterTheFirst(path),
+        journal,
+        on_clicks=lambda one, new: reported.append((one.ticket, new)),
+        on_refused=lambda: refusals.append(None),
+    )
+    until(lambda: len(reported) == 3)
+    delivery.close()
+    assert reported == [("q1", 1), ("q3", 1), ("q4", 1)]
+    assert (len(refusals), delivery.refused, delivery.waiting_bytes) == (1, 1, 0)

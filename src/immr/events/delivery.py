@@ -133,9 +133,15 @@ class Delivery:
         self._close_log()
 
     def _deliver_all(self) -> None:
+        most = _BATCH
         while True:
-            batch = self._journal.next(_BATCH)
-            new = self._record(batch.entries) if batch.entries else []
+            batch = self._journal.next(most)
+            try:
+                new = self._record(batch.entries) if batch.entries else []
+            except EventRefusedError:  # bisect: each part is a batch, so an outage between two loses no count
+                most = len(batch.entries) // 2
+                continue
+            most = min(2 * most, _BATCH)
             for line, reason in batch.broken:
                 self._set_aside(line, reason)
             self._journal.delivered(batch)
@@ -152,14 +158,16 @@ class Delivery:
     def _record(self, entries: list[Entry]) -> list[tuple[Clicked, int]]:
         """Commit the entries together; returns each `Clicked` with the number of new clicks.
 
-        If the log refuses one of them, bisects the list until it finds that entry, and sets it aside.
+        An entry that the log refuses is set aside if it is alone.
+
+        Raises:
+            EventRefusedError: The log refuses one of several entries.
         """
         try:
             return self._commit(entries)
         except EventRefusedError as error:
             if len(entries) > 1:
-                middle = len(entries) // 2
-                return self._record(entries[:middle]) + self._record(entries[middle:])
+                raise
             [entry] = entries
             self._set_aside(to_line(entry), str(error))
             return [(entry, 0)] if isinstance(entry, Clicked) else []

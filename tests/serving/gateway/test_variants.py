@@ -15,12 +15,14 @@ from fastapi import Request, Response
 from prometheus_client import generate_latest
 
 from immr.experiment.definition import Experiment, Kind, State, save
+from immr.search.searcher import Cursor, Wanted
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway import app
 from serving.gateway.split import Gateway
 from serving.wire.problems import PROBLEM_JSON
 from serving.wire.schemas import VARIANT_HEADER
+from serving.wire.search.paging import Page, sign
 from tests.support import tiny_version
 from tests.support.in_process import served_gateway
 from tests.support.patience import until
@@ -342,3 +344,24 @@ def test_a_page_continues_with_the_version_that_answered_first(
         save(alone(challenger_url, "immr-2"), own.experiment_file)
         gone = client.post("/v1/search", json={"page": first["next_page"], "user_id": ann})
         assert_problem(gone, 400, "start a new search")
+
+
+def test_a_page_waits_for_the_version_that_began_it(shop: Shop) -> None:
+    """Another version would refuse the page for good, although its own may be back in a moment."""
+
+    async def down(request: Request) -> Response:
+        return Response(status_code=500)
+
+    async def other(request: Request) -> Response:
+        return problem(400, "The page token is from another version")
+
+    page = sign(
+        Page("immr-2", 1, Wanted(3, text="red"), Cursor(), None), connect(shop.settings).token_keys[0]
+    )
+    shop.challenger.answer, shop.champion.answer = down, other
+    for user in [shop.ann, shop.ben] * 4:  # then the breaker is open
+        answer = shop.client.post("/v1/search", json={"page": page, "user_id": user})
+        assert_problem(answer, 503, "Try again in a moment")
+        assert answer.headers["retry-after"] == "2"
+    shop.runs(alone(shop.champion.url))
+    until(lambda: shop.client.post("/v1/search", json={"page": page}).status_code == 400)
