@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,48 @@ def test_a_copy_that_was_interrupted_is_made_again(bento_home: Path) -> None:
     fill(bento_home, {"src/version/query_encoder.onnx": "weights 2"})
     upload(bento_home, TAG, STORE)
     assert stored()["src/version/query_encoder.onnx"] == "weights 2"
+
+
+def test_a_pod_that_starts_during_a_copy_finds_every_file(
+    bento_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(bento_home, TAG, STORE)
+    before = set(stored())
+    fill(bento_home, {"bento.yaml": "second", "src/new.py": "new"})
+    (bento_home / "bentos/immr-search/immr-3/src/old.py").unlink()
+    seen = []
+    copy = shutil.copyfileobj
+
+    def look_and_copy(*arguments: Any) -> None:
+        seen.append(set(stored()))
+        copy(*arguments)
+
+    monkeypatch.setattr(shutil, "copyfileobj", look_and_copy)
+    upload(bento_home, TAG, STORE)
+    assert len(seen) == 3 and all(before <= files for files in seen[:-1])
+    assert seen[-1] >= {"bento.yaml", "src/version/query_encoder.onnx", "src/new.py"}
+    assert set(stored()) == {"bento.yaml", "src/version/query_encoder.onnx", "src/new.py"}
+
+
+def test_a_replacement_that_was_interrupted_is_not_taken_for_the_earlier_build(
+    bento_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(bento_home, TAG, STORE)
+    fill(bento_home, {"bento.yaml": "second", "src/version/query_encoder.onnx": "other"})
+    copy = shutil.copyfileobj
+
+    def copy_or_fail(content: Any, *arguments: Any) -> None:
+        if content.name.endswith("bento.yaml"):
+            raise OSError("the network is gone")
+        copy(content, *arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(PackagingError, match="the network is gone"):
+        patched.setattr(shutil, "copyfileobj", copy_or_fail)
+        upload(bento_home, TAG, STORE)
+    first = {"bento.yaml": "first", "src/version/query_encoder.onnx": "weights", "src/old.py": ""}
+    fill(bento_home, first)  # as another machine has it
+    upload(bento_home, TAG, STORE)
+    assert stored() == first
 
 
 def test_large_files_are_not_held_in_memory(bento_home: Path) -> None:

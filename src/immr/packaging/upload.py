@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LAST = "bento.yaml"  # its presence proves that all other files are there
+_LAST = "bento.yaml"  # names the build whose files are there, unless _UNFINISHED is
+_UNFINISHED = "upload-unfinished"
 _UPLOADS_AT_ONCE = 8
 _PIECE_BYTES = 1 << 20
 _IMAGES = "oci://"
@@ -47,11 +48,15 @@ def upload(bento_home: Path, tag: str, store: str) -> str:
     address = f"{store.rstrip('/')}/{name}/{version}"
     try:
         filesystem, path = _opened(address)
-        if _read(filesystem, f"{path}/{_LAST}") == (folder / _LAST).read_bytes():
+        unfinished = f"{path}/{_UNFINISHED}"
+        is_there = _read(filesystem, f"{path}/{_LAST}") == (folder / _LAST).read_bytes()
+        if is_there and _read(filesystem, unfinished) is None:
             log.info("%s already holds %s", without_credentials(address), tag)
             return address
         files = [file for file in folder.rglob("*") if file.is_file() and file != folder / _LAST]
-        filesystem.delete_dir_contents(path, missing_dir_ok=True)  # files of an earlier build
+        earlier = _files(filesystem, path) - {_UNFINISHED}
+        with filesystem.open_output_stream(unfinished) as mark:
+            mark.write(b"Files of two builds may be here: package the version again.\n")
 
         def copy(file: Path) -> None:
             place = f"{path}/{file.relative_to(folder).as_posix()}"
@@ -60,7 +65,11 @@ def upload(bento_home: Path, tag: str, store: str) -> str:
 
         with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
             list(pool.map(copy, files))
+        # a pod may fetch the Bento meanwhile, so the earlier build's files go once all of the new ones are there
+        for name in earlier - {file.relative_to(folder).as_posix() for file in [*files, folder / _LAST]}:
+            filesystem.delete_file(f"{path}/{name}")
         copy(folder / _LAST)
+        filesystem.delete_file(unfinished)
     except (OSError, ValueError) as error:
         raise PackagingError(
             f"{tag} could not be copied to {without_credentials(address)} ({error}): check `storage` in "
@@ -94,6 +103,14 @@ def _opened(address: str) -> tuple[fs.FileSystem, str]:
         _, (options,) = filesystem.__reduce__()  # a URI cannot set this option
         filesystem = fs.S3FileSystem(**options | {"background_writes": False})
     return filesystem, path
+
+
+def _files(filesystem: fs.FileSystem, path: str) -> set[str]:
+    """Names of the files in a folder and below, relative to it."""
+    import pyarrow.fs as fs
+
+    there = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True))
+    return {info.path.removeprefix(f"{path}/") for info in there if info.type == fs.FileType.File}
 
 
 def _read(filesystem: fs.FileSystem, path: str) -> Any:
