@@ -164,7 +164,8 @@ class Parts:
             from immr.deploy.kserve import KserveDeployer
 
             namespace, query = _namespace(url)
-            return KserveDeployer(api.connect(), namespace, ServingShape.from_query(query))
+            shape = ServingShape.from_query(query)
+            return KserveDeployer(api.connect(), namespace, shape, self.settings.bento_home)
         from immr.deploy.local import LocalDeployer
 
         return LocalDeployer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -178,6 +179,28 @@ def test_a_new_setting_is_deployed_once_no_old_pod_is_left(fake: FakeApi) -> Non
     deleted = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
     fake.objects["pods", "immr", old]["metadata"] |= deleted
     assert again(fake, memory="2Gi") == first
+
+
+def test_a_bento_that_was_packaged_again_is_rolled_out(fake: FakeApi, tmp_path: Path) -> None:
+    """Its tag and address stay, so only its content tells KServe to replace the pods."""
+
+    def deployed(home: Path | None) -> Deployment:
+        shape = ServingShape(ready_timeout_s=0)
+        here = KserveDeployer(fake_api.client_of(fake), "immr", shape, home, poll_s=0.05)
+        return here.apply(tiny_version.version(1), "immr-search:immr-1", "champion")
+
+    file = tmp_path / "bentos" / "immr-search" / "immr-1" / "bento.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("labels: {immr.content: first}")
+    first = deployed(tmp_path)
+    before = fake.objects[KIND, "immr", "immr-1"]["metadata"]["annotations"]
+    assert deployed(tmp_path) == first
+    assert deployed(None) == first, "where the Bento is unknown"
+    assert fake.objects[KIND, "immr", "immr-1"]["metadata"]["annotations"] == before
+    file.write_text("labels: {immr.content: second}")
+    with pytest.raises(DeployError, match="1 pod has not been replaced"):
+        deployed(tmp_path)
+    assert fake.objects[KIND, "immr", "immr-1"]["metadata"]["annotations"][CONTENT] != before[CONTENT]
 
 
 def test_an_update_waits_for_a_ready_pod(fake: FakeApi) -> None:

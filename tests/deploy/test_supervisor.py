@@ -9,12 +9,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from immr.deploy import marked
+from immr.deploy.bento_process import BentoProcess
 from immr.deploy.deployer import Deployment
+from immr.deploy.local import LocalDeployer
 from immr.deploy.supervisor import BentoSupervisor
 from immr.errors import DeployError
 from immr.machine import backoff
+from tests.support import tiny_version
 from tests.support.patience import until
 from tests.support.upstream_process import free_port
 
@@ -82,6 +87,55 @@ def test_a_port_that_is_taken_while_a_version_starts_is_replaced(
         ):  # on the other port as well: it is broken
             supervisor.wait_until_ready(broken, time.monotonic() + 60)
     assert (supervisor.process(broken).deployment.url != there.url) == taken
+
+
+def packaged(home: Path, content: str) -> None:
+    file = home / "bentos" / "immr-search" / "immr-1" / "bento.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"labels: {{immr.content: {content}}}")
+
+
+def test_a_bento_that_was_packaged_again_is_started_by_the_next_deployment(
+    supervisor: BentoSupervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "bentos"
+    monkeypatch.setattr(BentoProcess, "wait_until_ready", lambda *_: None)
+    environment = {"PYTHONPATH": str(tmp_path / "stand-in")}
+    ports = {"champion": free_port(), "challenger": free_port()}
+    deployer = LocalDeployer(tmp_path / "deploy", home, environment, ports)
+    versions = (tiny_version.version(2), "immr-search:immr-2"), (tiny_version.version(), "immr-search:immr-1")
+    packaged(home, "first")
+    deployer.apply(*versions[0], "champion")
+    deployer.apply(*versions[1], "challenger")
+
+    def processes() -> list[int]:
+        deployer.follow()
+        found = [each for each in psutil.process_iter() if is_of(each, tmp_path / "deploy")]
+        return sorted(each.pid for each in found)
+
+    with deployer.running():
+        before = processes()
+        packaged(home, "second")
+        assert processes() == before, "it is not deployed yet"
+        deployer.apply(*versions[1], "champion")
+        assert processes() == before, "a promotion replaces no process"
+        url = deployer.apply(*versions[1], "challenger").url
+        after = processes()
+        assert len(after) == len(before) == 2 and len(set(after) & set(before)) == 1
+        assert deployer.apply(*versions[1], "challenger").url == url
+        assert processes() == after
+    packaged(home, "third")
+    with deployer.running():
+        before = processes()
+        deployer.apply(*versions[1], "challenger")
+        assert processes() == before, "`immr serve` has started the new one already"
+
+
+def is_of(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return process.environ().get(marked.MARK, "").startswith(f"{folder}|")
+    except (psutil.Error, OSError):
+        return False
 
 
 def test_two_versions_never_share_a_port(supervisor: BentoSupervisor) -> None:

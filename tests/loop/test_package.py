@@ -68,9 +68,10 @@ def test_a_bento_that_is_built_again_names_the_processes_that_keep_the_earlier_o
     )
     version, recipe = tiny_version.version(7), recipes.by_name("smoke")
     parts.deployer.apply(version, "immr-search:immr-7", "champion")
-    assert "restarted" not in package(parts, version, recipe).sentence
+    assert "keeps the replaced Bento" not in package(parts, version, recipe).sentence
     assert package(parts, version, recipe).sentence.endswith(
-        "What runs of immr-7 keeps the replaced Bento until it is restarted: `immr serve`, or the version's pods"
+        "What runs of immr-7 keeps the replaced Bento until `immr deploy --model immr-7` replaces it, or "
+        "until it restarts"
     )
 
 

@@ -15,6 +15,7 @@ from immr.types import ModelVersion
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 VERSION_ID, BENTO = "immr.dev/model-version", "immr.dev/bento"
+BENTO_CONTENT = "immr.dev/bento-content"
 MODEL_FORMAT = "immr-bento"
 _AUTOSCALER = "serving.kserve.io/autoscalerClass"
 _METRICS = ("scaleMetric", "scaleTarget", "autoScaling")
@@ -178,14 +179,16 @@ def keep_autoscaler(body: dict[str, Any], existing: Mapping[str, Any]) -> bool:
 
 
 def mark_content(body: dict[str, Any]) -> str:
-    """Annotate the object with a hash of what it wants its pods to be; returns the hash.
+    """Annotate the object with a hash of what it wants its pods to be, its Bento included; returns the hash.
 
     KServe copies the annotation into the pods, which thus show whether they are up to date. The object's status
     does not: its `observedGeneration` is that of the Deployment, and it stays ready during a rollout.
     """
     predictor = {name: value for name, value in body["spec"]["predictor"].items() if name not in _SCALING}
-    content = fingerprint.of_values(predictor)[:16]
-    body["metadata"]["annotations"][CONTENT] = content
+    notes = body["metadata"]["annotations"]
+    bento = [notes[BENTO_CONTENT]] if BENTO_CONTENT in notes else []
+    content = fingerprint.of_values(predictor, *bento)[:16]
+    notes[CONTENT] = content
     return content
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from immr.cluster.api import Kind
@@ -19,10 +20,11 @@ from immr.cluster.pod_problems import (
     problems_in_events,
 )
 from immr.cluster.retries import LONG_PATIENCE_S, api_errors_as
-from immr.deploy.bento_storage import pinned
+from immr.deploy.bento_storage import built_content, pinned
 from immr.deploy.deployer import Deployment
 from immr.deploy.inference_service import (
     BENTO,
+    BENTO_CONTENT,
     GROUP,
     PLURAL,
     VERSION,
@@ -55,7 +57,15 @@ class KserveDeployer:
     users to it. The previous champion serves until another one takes its place, so that a rollback finds it running.
     """
 
-    def __init__(self, api: ApiClient, namespace: str, shape: ServingShape, poll_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        namespace: str,
+        shape: ServingShape,
+        bento_home: Path | None = None,
+        poll_s: float = 2.0,
+    ) -> None:
+        """A Bento that is in the store at `bento_home` and was packaged again since is rolled out by `apply`."""
         self._services = Kind(api, f"/apis/{GROUP}/{VERSION}", PLURAL, namespace)
         # for waiting, which must survive an outage of the API server
         self._waited = dataclasses.replace(self._services, patience_s=LONG_PATIENCE_S)
@@ -65,6 +75,7 @@ class KserveDeployer:
         self._maps = Kind(api, "/api/v1", "configmaps", namespace)
         self._namespace = namespace
         self._shape = shape
+        self._bento_home = bento_home
         self._poll_s = poll_s
 
     def apply(self, version: ModelVersion, bento: str, role: Role) -> Deployment:
@@ -79,8 +90,10 @@ class KserveDeployer:
         model = body["spec"]["predictor"]["model"]
         model["storageUri"] = pinned(model["storageUri"])
         with api_errors_as(DeployError, f"deploying {version.id} in {self._namespace}"):
-            content = mark_content(body)
             before = self._places()
+            if bento_content := self._bento_content(name, bento):
+                body["metadata"]["annotations"][BENTO_CONTENT] = bento_content
+            content = mark_content(body)
             applied = self._make(name, body)
             self._wait_until_ready(name, content)
             change: dict[Place, str] = {role: name}
@@ -136,6 +149,13 @@ class KserveDeployer:
                 name,
             )
         return self._services.patch(name, body)
+
+    def _bento_content(self, name: str, bento: str) -> str:
+        """The Bento's content; where it is unknown, that of the existing object, whose pods then stay."""
+        if self._bento_home and (content := built_content(self._bento_home, bento)):
+            return content
+        existing = self._services.get(name) or {"metadata": {}}
+        return str(existing["metadata"].get("annotations", {}).get(BENTO_CONTENT, ""))
 
     def _wait_until_ready(self, name: str, content: str) -> None:
         """Return once the version is ready and no pod with another content is left.

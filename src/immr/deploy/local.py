@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from immr.deploy import marked
 from immr.deploy.bento_process import HOST, STOP_TIMEOUT_S
+from immr.deploy.bento_storage import built_content
 from immr.deploy.deployer import Deployment
 from immr.deploy.supervisor import BentoSupervisor
 from immr.errors import DeployError
@@ -51,13 +52,18 @@ class LocalDeployer:
         self._supervisor: BentoSupervisor | None = None
 
     def apply(self, version: ModelVersion, bento: str, role: Role) -> Deployment:
-        """See `Deployer.apply`; a version that is already deployed keeps its address."""
+        """See `Deployer.apply`; a version that is already deployed keeps its address.
+
+        If its Bento was packaged again, its process is replaced. A promotion or rollback replaces none.
+        """
         with self._changing():
             return self._apply(version, bento, role)
 
     def _apply(self, version: ModelVersion, bento: str, role: Role) -> Deployment:
         before = self._wanted()
         same = {place: each for place, each in before.items() if _is_of(each, version, bento)}
+        if role in same or not (role == "champion" and same):
+            self._release(bento, {each.bento for each in before.values()})
         if role in same:
             return same[role]
         url = next(iter(same.values())).url if same else f"http://{HOST}:{self._ports[role]}"
@@ -69,6 +75,25 @@ class LocalDeployer:
                 del wanted["previous"]
         self._write(wanted)
         return wanted[role]
+
+    def _release(self, bento: str, others: set[str]) -> None:
+        """Note the Bento's present content, which its process shall have."""
+        contents = self._contents()
+        content = built_content(self._bento_home, bento)
+        if content is None or contents.get(bento) == content:
+            return
+        kept = {tag: value for tag, value in contents.items() if tag in others}
+        write_atomically(self._contents_file, json.dumps(kept | {bento: content}, indent=1) + "\n")
+
+    def _contents(self) -> dict[str, str]:
+        try:
+            return dict(json.loads(self._contents_file.read_text()))
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError) as error:
+            raise DeployError(
+                f"{self._contents_file} is damaged ({error}): delete it and deploy again"
+            ) from error
 
     def current(self) -> Sequence[Deployment]:
         """See `Deployer.current`.
@@ -147,7 +172,7 @@ class LocalDeployer:
         assert self._supervisor is not None, "only within `running`"
         with self._changing():
             wanted = self._wanted()
-            served = self._supervisor.sync(wanted)
+            served = self._supervisor.sync(wanted, self._contents())
             if served != wanted:
                 self._write(served)
         return served
@@ -176,6 +201,11 @@ class LocalDeployer:
     @property
     def _state_file(self) -> Path:
         return self._folder / "deployments.json"
+
+    @property
+    def _contents_file(self) -> Path:
+        """A file of its own, because earlier releases refuse an unknown field in the other."""
+        return self._folder / "contents.json"
 
     def _write(self, deployments: Mapping[Place, Deployment]) -> None:
         rows = [asdict(deployments[place]) | {"place": place} for place in _ORDER if place in deployments]

@@ -12,6 +12,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from immr.deploy.bento_process import HOST, BentoProcess, earlier_log
+from immr.deploy.bento_storage import built_content
 from immr.deploy.deployer import Deployment
 from immr.errors import DeployError
 from immr.machine.backoff import Restarts
@@ -25,6 +26,7 @@ Key = tuple[str, str]
 @dataclass
 class _Kept:
     process: BentoProcess
+    content: str | None  # of the Bento it was started from
     restarts: Restarts = field(default_factory=Restarts)
 
 
@@ -33,15 +35,18 @@ class BentoSupervisor:
 
     def __init__(self, folder: Path, bento_home: Path, environment: Mapping[str, str]) -> None:
         """`folder` holds the logs; each process gets `environment` in addition to ours."""
-        self._folder = folder
+        self._folder, self._bento_home = folder, bento_home
         self._environment = {**os.environ, **environment, "BENTOML_HOME": str(bento_home)}
         self._kept: dict[Key, _Kept] = {}
 
-    def sync(self, wanted: Mapping[Place, Deployment]) -> dict[Place, Deployment]:
+    def sync(
+        self, wanted: Mapping[Place, Deployment], contents: Mapping[str, str] | None = None
+    ) -> dict[Place, Deployment]:
         """Make the running processes those that are wanted; does not wait for them.
 
         Args:
             wanted: The deployments by place.
+            contents: By Bento, the content that was deployed last. A process with an earlier one is replaced.
 
         Returns:
             The same with the addresses where they serve: a port in use is replaced by a free one.
@@ -51,7 +56,11 @@ class BentoSupervisor:
             self._kept.pop(key).process.stop()
         for deployment in wanted.values():
             if (kept := self._kept.get(_key(deployment))) is None:
-                self._kept[_key(deployment)] = _Kept(self._start(deployment))
+                content = built_content(self._bento_home, deployment.bento)
+                self._kept[_key(deployment)] = _Kept(self._start(deployment), content)
+            elif self._is_outdated(kept, (contents or {}).get(deployment.bento)):
+                log.info("%s was packaged again and deployed: its process is replaced", deployment.version_id)
+                self._replace(kept)
             else:
                 self._restart_if_exited(kept)
         return {place: replace(each, url=self.process(each).deployment.url) for place, each in wanted.items()}
@@ -78,8 +87,7 @@ class BentoSupervisor:
             if kept.process.popen.poll() is None or _free_port(port, set()) == port:
                 raise
             log.warning("another program took port %d while %s started", port, deployment.version_id)
-            kept.process.stop()
-            kept.process = self._start(kept.process.deployment)
+            self._replace(kept)
             kept.process.wait_until_ready(deadline)
 
     def stop(self) -> None:
@@ -106,9 +114,18 @@ class BentoSupervisor:
                 earlier_log(kept.process.log_file),
             )
         elif kept.restarts.is_due():
-            kept.process.stop()  # a worker may have outlived its supervisor
-            kept.process = self._start(kept.process.deployment)
+            self._replace(kept)  # stops it, too: a worker may have outlived its supervisor
             kept.restarts.started()
+
+    def _is_outdated(self, kept: _Kept, deployed: str | None) -> bool:
+        if deployed in (None, kept.content):
+            return False
+        return built_content(self._bento_home, kept.process.deployment.bento) == deployed
+
+    def _replace(self, kept: _Kept) -> None:
+        kept.process.stop()
+        kept.content = built_content(self._bento_home, kept.process.deployment.bento)
+        kept.process = self._start(kept.process.deployment)
 
 
 def _key(deployment: Deployment) -> Key:

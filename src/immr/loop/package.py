@@ -42,8 +42,8 @@ class Packaged:
         copied = f" and copied to {self.copied_to}" if self.copied_to else ""
         without = f". It has {', '.join(lacks)}" if lacks else ""
         restart = (
-            f". What runs of {self.outdates} keeps the replaced Bento until it is restarted: `immr serve`, or the "
-            "version's pods"
+            f". What runs of {self.outdates} keeps the replaced Bento until `immr deploy --model {self.outdates}` "
+            "replaces it, or until it restarts"
         )
         return f"{self.bento} {done}{copied}{without}{restart if self.outdates else ''}"
 

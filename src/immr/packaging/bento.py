@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from immr.deploy import bento_storage
 from immr.errors import PackagingError
 from immr.evaluation.matches.rule import MATCH_RULE
 from immr.model.card import CARD, QUERY_ENCODER, TEXT_ENCODER, TEXT_WEIGHTS, TOKENIZER, Card
@@ -28,7 +29,6 @@ from immr.types import ModelVersion
 log = logging.getLogger(__name__)
 
 NAME = "immr-search"
-CONTENT_LABEL = "immr.content"
 _BUILD_TIMEOUT_S = 300
 
 
@@ -121,7 +121,7 @@ def _write_bentofile(stage: Path, version: ModelVersion, content: str) -> None:
             "immr.version": version.id,
             "immr.preprocessing": version.preprocessing_hash,
             "immr.manifest": version.manifest_hash[:63],
-            CONTENT_LABEL: content,
+            bento_storage.CONTENT_LABEL: content,
         },
         "include": ["serving/", f"{VERSION_FOLDER}/"],
         "python": {
@@ -157,13 +157,7 @@ def _built_folder(bento_home: Path, version_id: str) -> Path:
 
 def built_content(bento_home: Path, version_id: str) -> str | None:
     """Fingerprint of what the version's Bento was built from; None if the store has none."""
-    import yaml
-
-    try:
-        described = yaml.safe_load((_built_folder(bento_home, version_id) / "bento.yaml").read_text())
-    except FileNotFoundError:
-        return None
-    return str(described.get("labels", {}).get(CONTENT_LABEL))
+    return bento_storage.built_content(bento_home, tag_of(version_id))
 
 
 def _bentoml_build(stage: Path, version_id: str, target: Path) -> None:
