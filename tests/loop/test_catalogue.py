@@ -155,6 +155,30 @@ def test_changes_wait_for_an_unreachable_index_and_arrive_in_order(settings: Set
     assert [titles(settings, number) for number in (1, 2)] == [{"red": "renamed"}] * 2
 
 
+def test_changes_after_a_lost_outbox_are_delivered(settings: Settings) -> None:
+    catalogue.change(connect(settings), [blue(settings)], ["green"])  # waits in the journal of immr-1
+    index(connect(settings), version(settings, 2), items(settings.home))  # is part of the build of immr-2
+    (settings.home / "items" / "outbox.db").unlink()
+    after = catalogue.change(connect(settings), [], ["blue"])
+    assert [(each.version_id, each.waiting, each.error) for each in after] == [
+        ("immr-1", 0, ""),
+        ("immr-2", 0, ""),
+    ]
+    assert "blue" not in titles(settings, 1) and "blue" not in titles(settings, 2)
+
+
+def test_an_outbox_that_ends_before_the_collection_is_an_error(settings: Settings) -> None:
+    catalogue.change(connect(settings), [blue(settings)], ["green"])
+    index(connect(settings), version(settings, 2), items(settings.home))
+    (settings.home / "items" / "outbox.db").unlink()
+    catalogue.outbox(connect(settings)).append([], ["blue"])  # as if the index had not answered
+    errors = {each.version_id: each.error for each in catalogue.deliver(connect(settings))}
+    assert "includes changes up to 2" in errors["immr-2"] and "ends at 1" in errors["immr-2"]
+    index(connect(settings), version(settings, 2), items(settings.home))
+    assert {each.version_id: each.error for each in catalogue.deliver(connect(settings))}["immr-2"] == ""
+    assert "blue" not in titles(settings, 2)
+
+
 def test_an_item_both_changed_and_deleted_is_refused(settings: Settings, tmp_path: Path) -> None:
     changed = write(tmp_path / "changed.parquet", [blue(settings)])
     (tmp_path / "gone.csv").write_text("item_id\nred\nblue\n")

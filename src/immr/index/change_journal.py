@@ -80,6 +80,13 @@ class ChangeJournal:
             for number, point, payload, embedding in rows
         ]
 
+    def last(self) -> int:
+        """The largest sequence, 0 if there is none."""
+        if not self._path.is_file():
+            return 0
+        with self._connection() as connection:
+            return int(connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM changes").fetchone()[0])
+
     def forget(self, sequence: int) -> None:
         """Delete changes up to this sequence, once every content has them."""
         if self._path.is_file():

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
 from immr.data.pictures.kept import item_kept_here
+from immr.errors import ImmrError, IndexMismatchError
+from immr.index.vector_index import VectorIndex
 from immr.types import Item
 
+log = logging.getLogger(__name__)
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS changes (
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, item_id TEXT NOT NULL, item TEXT,
@@ -52,16 +56,28 @@ class Outbox:
         """`pictures_dir` holds fetched pictures, also those that an item names by the place of an earlier home."""
         self._path, self._pictures_dir = path, pictures_dir
 
-    def append(self, items: Sequence[Item], deleted: Sequence[str]) -> int:
+    def append(
+        self, items: Sequence[Item], deleted: Sequence[str], floor: Callable[[], int] = lambda: 0
+    ) -> int:
         """Add all changes or none; returns the sequence of the last one.
 
         Earlier changes of the same items are deleted, because only the last one matters.
+
+        Args:
+            items: Added or changed.
+            deleted: Ids of deleted items.
+            floor: Called if there is no change yet, because an earlier outbox may have been lost: the last sequence
+                that collections have. New ones are larger.
         """
+        after = 0 if self.latest() else floor()
         now = datetime.now(UTC).isoformat()
         rows: list[tuple[str, str | None, str]] = [(item.item_id, _to_json(item), now) for item in items]
         rows += [(item_id, None, now) for item_id in deleted]
         with self._connection() as connection, connection:
             connection.executemany("DELETE FROM changes WHERE item_id = ?", ((row[0],) for row in rows))
+            if after:
+                connection.execute("DELETE FROM sqlite_sequence WHERE name = 'changes'")
+                connection.execute("INSERT INTO sqlite_sequence VALUES ('changes', ?)", (after,))
             connection.executemany("INSERT INTO changes (item_id, item, recorded) VALUES (?, ?, ?)", rows)
         return self.latest()
 
@@ -104,6 +120,19 @@ class Outbox:
             ).fetchone()
         return Delivered(*row) if row else Delivered("", 0)
 
+    def checked(self, delivered: Delivered) -> Delivered:
+        """The argument.
+
+        Raises:
+            IndexMismatchError: It is beyond this outbox, whose changes would seem to be delivered.
+        """
+        if (latest := self.latest()) and delivered.sequence > latest:
+            raise IndexMismatchError(
+                f"{delivered.content} includes changes up to {delivered.sequence}, but {self._path} ends at "
+                f"{latest}, so it is not the outbox that the collection was built with: run `immr index build`"
+            )
+        return delivered
+
     def note_delivered(self, version_id: str, delivered: Delivered) -> None:
         """Store the last change that a version received, replacing the earlier value."""
         with self._connection() as connection, connection:
@@ -132,6 +161,15 @@ class Outbox:
             for statement in _TABLES:
                 connection.execute(statement)
             yield connection
+
+
+def last_change(index: VectorIndex) -> int:
+    """The largest sequence that a collection has; 0 if the index does not answer."""
+    try:
+        return max(map(index.last_change, index.versions()), default=0)
+    except ImmrError as error:
+        log.warning("changes are numbered from 1, because the collections cannot be read: %s", error)
+        return 0
 
 
 def with_changes(items: Sequence[Item], changes: Sequence[Change]) -> list[Item]:

@@ -168,6 +168,13 @@ class QdrantIndex:
                 return None
             return self._storage.applied(content)
 
+    def last_change(self, version_id: str) -> int:
+        """See `VectorIndex.last_change`."""
+        content = self.content(version_id)
+        journal = self._storage.journal(collection_name(version_id))
+        journalled = journal.last() if journal is not None else 0
+        return max(content.sequence if content else 0, self.applied(version_id) or 0, journalled)
+
     def versions(self) -> list[str]:
         """See `VectorIndex.versions`."""
         with translate_errors(self._storage.where):

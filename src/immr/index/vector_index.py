@@ -156,6 +156,9 @@ class VectorIndex(Protocol):
     def applied(self, version_id: str) -> int | None:
         """Sequence of the last change visible to searches; None if only the delivering process knows."""
 
+    def last_change(self, version_id: str) -> int:
+        """Sequence of the last catalogue change that was built in, applied or journalled; 0 if there is none."""
+
     def versions(self) -> list[str]:
         """The ids of all versions with a collection, finished or not."""
 

@@ -22,7 +22,7 @@ from immr.data.item_changes import read_ids, read_items
 from immr.errors import ContractError, ImmrError, IndexMismatchError
 from immr.experiment.definition import load
 from immr.experiment.waiting import load_queue
-from immr.index.outbox import Change, Delivered, Outbox, with_changes
+from immr.index.outbox import Change, Delivered, Outbox, last_change, with_changes
 from immr.index.vector_index import Changes
 from immr.loop import govern
 from immr.loop.items.request import Progress
@@ -58,7 +58,7 @@ def outbox(parts: Parts) -> Outbox:
 
 def change(parts: Parts, items: Sequence[Item], deleted: Sequence[str] = ()) -> list[Progress]:
     """Append changes to the outbox, then deliver all waiting changes."""
-    outbox(parts).append(items, deleted)
+    outbox(parts).append(items, deleted, lambda: last_change(parts.index))
     return deliver(parts)
 
 
@@ -120,7 +120,7 @@ def write_down(parts: Parts, changed: Path | None, deleted: Path | None) -> Writ
             f"{both[0]} is both changed and deleted ({len(both)} such items): remove it from one of the files"
         )
     nowhere = unknown(parts, gone)
-    sequence = outbox(parts).append(items, gone)
+    sequence = outbox(parts).append(items, gone, lambda: last_change(parts.index))
     counts = admitted.counts if admitted else TableCounts(0, 0, {})
     found = len(gone) - len(nowhere)
     return Written(len(items), found, nowhere, counts.rejected, counts.examples, sequence)
@@ -265,7 +265,7 @@ def _delivered(parts: Parts, box: Outbox, version: ModelVersion) -> Delivered:
     noted, content = box.delivered(version.id), parts.index.content(version.id)
     if content is None or content.name == noted.content:
         return noted
-    return Delivered(content.name, content.sequence)
+    return box.checked(Delivered(content.name, content.sequence))
 
 
 def _classes_of(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> Mapping[str, AttributeValue]:
