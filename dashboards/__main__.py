@@ -7,6 +7,8 @@ import logging
 import os
 from pathlib import Path
 
+from immr.machine.ports import port_number
+
 
 def main() -> None:
     """Serve the page, or write Grafana's board and Prometheus' rules."""
@@ -15,7 +17,7 @@ def main() -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
-    parser.add_argument("--port", type=int, default=8081)
+    parser.add_argument("--port", type=port_number, default=8081)
     parser.add_argument("--samples", type=Path, help="folder of photos to click on")
     parser.add_argument("--out", type=Path, default=Path("dashboards"), help="where the boards go")
     options = parser.parse_args()

@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from immr.errors import ImmrError
 from immr.experiment.definition import PREVIEW
+from immr.machine.ports import port_number
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.split import MAX_IN_PROGRESS, TIMEOUT_S, Gateway
@@ -194,7 +195,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m serving.gateway", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=port_number, default=8080)
     parser.add_argument("--timeout-s", type=float, default=TIMEOUT_S, help="how long a variant may take")
     parser.add_argument(
         "--max-under-way",

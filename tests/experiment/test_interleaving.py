@@ -140,7 +140,7 @@ def test_a_preference_is_withheld_if_the_users_do_not_match_the_weights(alone: i
 @pytest.mark.parametrize(
     ("low", "high", "users", "action", "sentence"),
     [
-        (0.1, 0.3, 300, "wait", "`immr experiment start`"),
+        (0.1, 0.3, 300, "wait", "`immr experiment stop` if this test still runs"),
         (-0.3, -0.1, 300, "keep", "Shoppers prefer the champion"),
         (-0.1, 0.1, 300, "wait", "Too early to tell"),
         (-0.3, -0.1, 20, "wait", "20 users of the challenger decided a query, of the 200"),

@@ -45,6 +45,7 @@ from immr.loop import start as start_verb
 from immr.loop import train as train_verb
 from immr.loop.experiment.queue import deploy_or_wait
 from immr.machine.ctrl_c import ends_on_ctrl_c
+from immr.machine.ports import LAST_PORT
 from immr.machine.wording import by_number, counted
 from immr.storage.table_files import of_records
 
@@ -52,9 +53,8 @@ app = typer.Typer()
 
 _FOLLOW_EVERY_S = 2.0
 
-_LAST_PORT = 65_535
-Port = Annotated[int, typer.Option(min=1, max=_LAST_PORT, help="Port of the gateway.")]
-PagePort = Annotated[int, typer.Option(min=1, max=_LAST_PORT, help="Port of the page.")]
+Port = Annotated[int, typer.Option(min=1, max=LAST_PORT, help="Port of the gateway.")]
+PagePort = Annotated[int, typer.Option(min=1, max=LAST_PORT, help="Port of the page.")]
 
 
 @app.command()

@@ -211,7 +211,7 @@ def _by_preference(found: Preference, policy: DecisionPolicy) -> Verdict:
             CHALLENGER,
             "wait",
             f"Shoppers prefer the challenger: {share}. Run an A/B test to see what that is worth: "
-            "`immr experiment stop`, then `immr experiment start`.",
+            "`immr experiment start`, after `immr experiment stop` if this test still runs.",
         )
     if high < 0:
         return Verdict(CHALLENGER, "keep", f"Shoppers prefer the champion over the challenger: {share}.")
