@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
+import struct
 import uuid
 from pathlib import Path
 
@@ -47,4 +49,44 @@ def test_foreign_messages_are_skipped_counted_and_logged(
     assert "partition" in caplog.text and "is not an event of IMMR" in caplog.text
     assert log.searches().num_rows == 2
     assert log.skipped == len(FOREIGN), "a skipped message is read once"
+    log.close()
+
+
+def produce_commit_marker(brokers: str, topic: str, partition: int) -> None:
+    """Write what ends a transaction: a batch whose one record no consumer gets (KIP-98)."""
+    key, value = struct.pack(">hh", 0, 1), struct.pack(">hi", 0, 0)
+    fields = b"\0\0\0" + bytes([2 * len(key)]) + key + bytes([2 * len(value)]) + value + b"\0"
+    record = bytes([2 * len(fields)]) + fields
+    transactional_and_control, now = 0x30, 1_700_000_000_000
+    content = struct.pack(">hiqqqhii", transactional_and_control, 0, now, now, 1, 0, -1, 1) + record
+    batch = struct.pack(">ibI", 0, 2, 0) + content  # the checksum is not checked by default
+    batch = struct.pack(">qi", 0, len(batch)) + batch
+    name = topic.encode()
+    body = struct.pack(">hhiih", -1, -1, 5000, 1, len(name)) + name
+    body += struct.pack(">iii", 1, partition, len(batch)) + batch
+    request = struct.pack(">hhih", 0, 3, 1, -1) + body  # Produce, version 3
+    host, port = brokers.split(",")[0].rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=10) as broker:
+        broker.sendall(struct.pack(">i", len(request)) + request)
+        answer = broker.recv(1000)
+    error, offset = struct.unpack_from(">hq", answer, 4 + 4 + 4 + 2 + len(name) + 4 + 4)
+    assert (error, offset) == (0, 1), "it follows the one message"
+
+
+def test_a_partition_that_ends_with_a_transaction_is_read_to_its_end(brokers: str, tmp_path: Path) -> None:
+    url = f"kafka://{brokers}/t{uuid.uuid4().hex}"
+    topic = KafkaUrl.parse(url).topic
+    placed: list[int] = []
+    producer = Producer({"bootstrap.servers": brokers, "log_level": 2})
+    producer.produce(
+        topic,
+        value=of_search(search("q", "u"), [shown("q", "u")]).value,
+        on_delivery=lambda error, message: placed.append(message.partition()),
+    )
+    assert producer.flush(30) == 0
+    produce_commit_marker(brokers, topic, placed[0])
+    log = KafkaEventLog(url, tmp_path / "view.db", timeout_s=5.0)
+    for _ in range(2):
+        assert log.searches()["query_id"].to_pylist() == ["q"]
+    assert log.skipped == 0
     log.close()

@@ -100,6 +100,7 @@ class KafkaView:
                 **self._config,
                 "group.id": "immr-view",  # required; unused, because the view keeps its own offsets
                 "enable.auto.commit": False,
+                "enable.partition.eof": True,  # the last offset may be the end of a transaction, which is no message
                 "auto.offset.reset": "earliest",  # if the topic dropped the message at our offset
                 "log_level": 2,
             }
@@ -121,14 +122,19 @@ class KafkaView:
 
     def _store(self, log: SqliteEventLog, messages: Sequence[Message], offsets: dict[int, int]) -> None:
         """Store messages and how far they reach; those that are not events of IMMR are skipped."""
+        from confluent_kafka import KafkaError
+
         reasons = []
         with log.batch():
             for message in messages:
+                partition, offset = int(message.partition() or 0), int(message.offset() or 0)
                 if error := message.error():
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        offsets[partition] = offset
+                        continue
                     raise EventLogError(
                         f"Kafka returned an error for {self._topic} ({error.str()}): try again"
                     )
-                partition, offset = int(message.partition() or 0), int(message.offset() or 0)
                 try:
                     _record(log, read(message.value() or b""))
                 except EventRefusedError as refused:
