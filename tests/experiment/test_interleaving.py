@@ -58,11 +58,12 @@ def test_the_team_with_more_clicks_wins_the_query() -> None:
     assert credit(drafted, set()) == 0
 
 
-def test_preference_is_the_delta_method_by_hand() -> None:
+def test_preference_by_hand_has_the_error_of_equal_versions_if_the_delta_methods_is_smaller() -> None:
     won, lost = np.array([1, 0, 2, 3, 0]), np.array([0, 1, 0, 0, 0])
     ratio = 5 / 7
     linearized = (won[:4] - lost[:4] - ratio * (won + lost)[:4]) / (7 / 4)
-    error = float(np.sqrt(linearized.var(ddof=1) / 4))
+    error = float(np.sqrt(1 + 1 + 4 + 9)) / 7
+    assert error > np.sqrt(linearized.var(ddof=1) / 4)
     found = preference(won + lost + 1, won, lost)
     assert found is not None
     assert (found.users, found.queries, found.won, found.lost) == (4, 12, 6, 1)
@@ -75,7 +76,7 @@ def test_too_few_decided_queries_give_no_preference() -> None:
     none, one, both = np.zeros(2), np.ones(1), np.ones(2)
     assert preference(both, none, none) is None
     assert preference(one, one, np.zeros(1)) is None
-    assert preference(both, both, none) is None
+    assert preference(both, none, none + 1) is not None, "both users decided, and alike"
 
 
 def test_equal_versions_are_preferred_at_the_nominal_rate() -> None:
