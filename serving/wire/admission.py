@@ -85,7 +85,8 @@ class Admission:
             raise too_many_requests()
 
     async def _read_body(self, receive: Receive) -> bytes:
-        parts, held = [], 0
+        parts: list[bytes] = []
+        held = 0
         try:
             async with asyncio.timeout(self._receive_timeout_s):
                 while True:
