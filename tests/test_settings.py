@@ -96,9 +96,11 @@ def test_what_is_not_given_comes_from_variables(monkeypatch: pytest.MonkeyPatch,
 
 def test_an_empty_path_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It would be the working folder: no key could be read from it, and it is no mirror."""
-    without = Settings(home=tmp_path)
     paths = {name for name, value in Settings.model_fields.items() if value.annotation == Path | None}
     assert "token_key_file" in paths
+    for name in paths:
+        monkeypatch.delenv(f"IMMR_{name.upper()}", raising=False)
+    without = Settings(home=tmp_path)
     for name in paths:
         monkeypatch.setenv(f"IMMR_{name.upper()}", "")
     assert Settings(home=tmp_path) == without

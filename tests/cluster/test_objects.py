@@ -32,7 +32,10 @@ def test_a_url_overrides_the_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("query", "message"),
-    [({"gpu": "2"}, "'gpu'.*known names are cpu, gpus"), ({"gpus": "two"}, "gpus='two'.*whole number")],
+    [
+        ({"gpu": "2"}, "the unknown name 'gpu': use one of cpu, gpus"),
+        ({"gpus": "two"}, "gpus='two'.*whole number"),
+    ],
 )
 def test_a_wrong_name_or_value_is_refused(query: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=f"IMMR_LAUNCH_URL has {message}"):

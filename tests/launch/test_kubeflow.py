@@ -90,7 +90,7 @@ def test_a_job_that_cannot_run_is_refused_before_any_call(
 
 def test_a_shape_is_read_from_a_url_query() -> None:
     assert JobShape.from_query({"gpus": "2", "queue": "a"}) == JobShape(gpus=2, queue="a")
-    with pytest.raises(SettingsError, match=r"known names are .*processes_per_pod"):
+    with pytest.raises(SettingsError, match=r"unknown name 'gpu': use one of .*processes_per_pod"):
         JobShape.from_query({"gpu": "2"})
     with pytest.raises(SettingsError, match="whole number"):
         JobShape.from_query({"gpus": "two"})

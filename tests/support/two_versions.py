@@ -45,7 +45,7 @@ def ready(version: str, home: str = "") -> Iterator[str]:
 
 def move(settings: Settings, urls: Mapping[str, str]) -> None:
     """Deployed versions, by id, serve at these addresses."""
-    [state] = (settings.home / "deployments").glob("*.json")
+    state = settings.home / "deployments" / "deployments.json"
     rows = json.loads(state.read_text())
     state.write_text(json.dumps([row | {"url": urls.get(row["version_id"], row["url"])} for row in rows]))
 

@@ -53,7 +53,7 @@ def test_a_photo_that_was_replaced_since_it_was_governed_is_refused(training_set
     (empty_cache / "encoders").symlink_to(cache_dir / "encoders")
     photo, other = (training_set.folder / f"photo-{name}-0.jpg" for name in ("red", "blue"))
     photo.write_bytes(other.read_bytes() + bytes(1))
-    with pytest.raises(ImageError, match="have changed since `immr govern` read them"):
+    with pytest.raises(ImageError, match="changed since `immr govern` read them"):
         arrays(training_set, empty_cache)
 
 
