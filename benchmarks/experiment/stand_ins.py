@@ -101,7 +101,9 @@ class StandIns:
         ] = {}  # by version: how to stop it, its URL, if it runs
         self.ctr: dict[str, float] = {}
 
-    def sync(self, wanted: Mapping[str, Deployment]) -> dict[str, Deployment]:
+    def sync(
+        self, wanted: Mapping[str, Deployment], contents: Mapping[str, str] | None = None
+    ) -> dict[str, Deployment]:
         """See `BentoSupervisor.sync`."""
         with self._lock:
             versions = {each.version_id for each in wanted.values()}

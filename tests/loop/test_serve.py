@@ -226,8 +226,10 @@ def test_a_gateway_or_page_that_exits_is_started_again(
             assert len(started) == 2
             for process in started:
                 process.kill()
+            assert all(
+                gone(url) for url in (served.search_url, served.page_url)
+            )  # before any is started again
             for url in (served.search_url, served.page_url):
-                assert gone(url)
                 until(lambda url=url: served.follow() or answers(url), timeout_s=120)
 
 

@@ -16,7 +16,7 @@ _MOUNTED = "oci+native://"
 
 
 def built_content(bento_home: Path, bento: str) -> str | None:
-    """Fingerprint of what a Bento was built from; None if BentoML's store does not have it."""
+    """Fingerprint of what a Bento was built from; None if the store does not have it or it has no label."""
     import yaml
 
     name, _, tag = bento.partition(":")
@@ -24,7 +24,8 @@ def built_content(bento_home: Path, bento: str) -> str | None:
         described = yaml.safe_load((bento_home / "bentos" / name / tag / "bento.yaml").read_text())
     except FileNotFoundError:
         return None
-    return str(described.get("labels", {}).get(CONTENT_LABEL))
+    labels: dict[str, str] = (described or {}).get("labels") or {}
+    return labels.get(CONTENT_LABEL)
 
 
 def storage_uri(storage: str, bento: str) -> str:
