@@ -43,9 +43,7 @@ class PageMetrics(Collector):
         for part in parts:
             try:
                 yield from part()
-            except (
-                Exception
-            ) as error:  # any error: it would end the scrape, and with it every alert on the page
+            except Exception as error:  # would end the scrape, and with it every alert on the page
                 log.warning("metrics are missing: %s: %s", type(error).__name__, error)
 
     def describe(self) -> list[GaugeMetricFamily]:

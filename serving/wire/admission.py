@@ -13,18 +13,18 @@ IN_PROGRESS_PER_CORE = 8
 """In a Bento: enough to keep its cores busy. More would wait longer than the gateway's timeout."""
 RECEIVE_TIMEOUT_S = 20.0
 MAX_ARRIVING_BYTES = 128 * 2**20
-"""Of the incomplete bodies, which may have 10 MB each: a few hundred photos at once."""
+"""Of all incomplete bodies together; one may have 10 MB."""
 
 
 class ArrivingBodies:
-    """The size of incomplete bodies, which several `Admission`s may bound together."""
+    """Bounds the total size of incomplete bodies. Several `Admission`s may share one."""
 
     def __init__(self, max_bytes: int = MAX_ARRIVING_BYTES) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
 
     def hold(self, size: int) -> None:
-        """Counts the next part of a body.
+        """Counts the next part of an incomplete body.
 
         Raises:
             ProblemError: 429 if there is no room for it.
@@ -34,7 +34,7 @@ class ArrivingBodies:
         self._bytes += size
 
     def release(self, size: int) -> None:
-        """Forgets a body that is complete or refused."""
+        """Stops counting the parts of a body that is complete or refused."""
         self._bytes -= size
 
 

@@ -13,7 +13,7 @@ from serving.wire.problems import ProblemError, answer_with_problems, problem_re
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 JSON = "application/json"
-_PACKED = frozenset({b"gzip", b"x-gzip", b"deflate", b"compress", b"br", b"zstd"})
+_COMPRESSED = frozenset({b"gzip", b"x-gzip", b"deflate", b"compress", b"br", b"zstd"})
 
 
 def require_json(request: Request) -> None:
@@ -35,7 +35,7 @@ def media_type(content_type: str) -> str:
 class BodyLimit:
     """ASGI middleware: refuses a body over the limit by its Content-Length, or by counting without one.
 
-    A packed body is refused, too: unpacked, it could be of any size.
+    A compressed body is refused, too, because nothing here decompresses it.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> None:
@@ -48,8 +48,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if (packed := headers.get(b"content-encoding", b"").strip().lower()) in _PACKED:
-            detail = f"The body is packed ({packed.decode()}). Send it without a content-encoding."
+        if (coding := headers.get(b"content-encoding", b"").strip().lower()) in _COMPRESSED:
+            detail = f"The body is compressed ({coding.decode()}). Send it uncompressed."
             await problem_response(ProblemError(415, detail), scope["path"])(scope, receive, send)
             return
         declared = headers.get(b"content-length", b"0")

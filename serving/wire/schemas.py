@@ -89,10 +89,10 @@ class SearchBody(BaseModel):
 
 
 def plain_number(value: Any) -> Any:
-    """Refuses what Pydantic reads as a number without being asked to: true as 1, and 1_0 as 10.
+    """Refuses two things that Pydantic reads as numbers: true as 1, and 1_0 as 10.
 
     Raises:
-        ValueError: The value is true or false.
+        ValueError: The value is true or false, or a text with an underscore.
     """
     if isinstance(value, bool):
         raise ValueError("Send a number, not true or false")

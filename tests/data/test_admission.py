@@ -422,7 +422,7 @@ def test_an_invalid_json_line_is_named(tmp_path: Path, line: str, message: str) 
         admit(folder, tmp_path / "out")
 
 
-@pytest.mark.parametrize("word", ["null", "NaN", " None ", "undefined", "#N/A", "#REF!", "\\N", "<NA>"])
+@pytest.mark.parametrize("word", ["null", "NULL", "NaN", " None ", "undefined", "#N/A", "\\N", "<NA>"])
 def test_ids_that_were_lost_do_not_become_one_thing_or_one_user(tmp_path: Path, word: str) -> None:
     write(
         tmp_path / "in",
@@ -435,3 +435,15 @@ def test_ids_that_were_lost_do_not_become_one_thing_or_one_user(tmp_path: Path, 
     assert found["items"].rejected == {f"item_id {why}": 1} and found["items"].valid == 2
     assert found["queries"].rejected == {f"query_id {why}": 1, f"user_id {why}": 1}
     assert sum(found["impressions"].rejected.values()) == 1
+
+
+@pytest.mark.parametrize("name", ["NA", "NAT", "Nan", "nat", "Null", "NONE"])
+def test_brands_sizes_and_names_of_people_are_ids(tmp_path: Path, name: str) -> None:
+    """All but NA were rejected as missing, because case did not matter."""
+    write(
+        tmp_path / "in",
+        items=[item(name)],
+        queries=[query("q", user_id=name)],
+        impressions=[impression("q", name)],
+    )
+    assert [table.rejected for table in admit(tmp_path / "in", tmp_path / "out").tables.values()] == [{}] * 3

@@ -176,8 +176,8 @@ def test_ids_that_lost_their_zeros_are_noticed(tmp_path: Path) -> None:
     changed(folder, "impressions", "item_id", pa.array(["17"]))
     found = report_of(folder, "impressions")
     assert found.unknown_items == (
-        "rows with an item that is not in the catalogue: 1 of 1, such as '17'; of these, only zeros at "
-        "the start in 1 differ: export ids as text, alike in both tables"
+        "rows with an item that is not in the catalogue: 1 of 1, such as '17'; would match: 1 without "
+        "zeros at the start. Export ids as text, alike in both tables"
     )
     assert report_of(folder, "impressions", rows=2).unknown_items == ""  # items may be beyond the sample
 

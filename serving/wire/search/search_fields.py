@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from immr.types import MISSING_IDS
 from serving.wire.forms import PHOTO
 from serving.wire.problems import field_problems, invalid_fields
 from serving.wire.schemas import MAX_USER_CHARS, plain_number
@@ -15,17 +16,15 @@ from serving.wire.search.search_context import Context
 
 MAX_K = 100
 _MAX_TEXT_CHARS = 500
-_NUMBER = (
-    r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]{1,3})?"  # small numbers are written as 1e-07 by Python and browsers
-)
+# Python and browsers write small numbers as 1e-07
+_NUMBER = r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]{1,3})?"
 _BOX_PATTERN = rf"^{_NUMBER}(,{_NUMBER}){{3}}$"
 _Names = Annotated[list[Annotated[str, Field(pattern=NAME_PATTERN)]], Field(max_length=10)]
-_NO_USER = ("undefined", "null", "NaN", "[object Object]")
 
 
 def _one_user(user_id: str | None) -> str | None:
-    """Refuses what JavaScript sends for a missing id: all these visitors would be one user."""
-    if user_id in _NO_USER:
+    """Refuses a text that stands for a missing id: all visitors without one would be one user."""
+    if user_id is not None and user_id.strip() in MISSING_IDS:
         raise ValueError(f"{user_id!r} stands for a missing id. Leave the field out for visitors without one")
     return user_id
 

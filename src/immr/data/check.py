@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS
 from immr.data.images import is_file
-from immr.data.known_keys import changes
+from immr.data.known_keys import would_match
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import Proposal, propose
 from immr.data.mapping.readings import unclear_price
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE_ROWS = 100_000
-_PROPOSED_FROM, _SAME_TIME_H = 2_000, 0.1
-_FILES_NAMED, _PICTURES = 3, 1_000  # the latter's files are looked for
+_PROPOSED_FROM = 2_000
+_FILES_NAMED = 3
+_PICTURES = 1_000  # whose files are looked for
+_SAME_TIME_H = 0.1
 _KEYS = ("item_id", "query_id", "ts")  # of the sample, which tables share
 
 
@@ -152,7 +154,7 @@ def _pictures(rules: PictureRules) -> list[str]:
 def _report(
     table: ShopTable, rows: int, buckets: Sequence[str], by_its_columns: bool, also: Sequence[str]
 ) -> tuple[TableReport, pd.DataFrame]:
-    """A finding with the sample's keys. `also`: files with the same columns, parts of the table perhaps."""
+    """The report and the sample's keys. `also`: files with the same columns, perhaps parts of the table."""
     (report, keys), left_out = _fit(table, rows, buckets), []
     if by_its_columns:
         found = f"no file has the name of this table; {table.mapping.source} has its columns: use a mapping"
@@ -218,8 +220,7 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tu
         column: the shop's, for a remedy.
     """
     elsewhere = [uri for uri in pictures if "://" in uri and not uri.startswith("file://")]
-    far = [uri for uri in elsewhere if not is_url(uri) and not is_in(uri, buckets)]
-    if far:
+    if far := [uri for uri in elsewhere if not is_url(uri) and not is_in(uri, buckets)]:
         return (
             f"pictures that are neither files nor at http(s): {len(far):,} of the first {len(pictures):,}, such as "
             f"{far[0]}: copy them to a folder, map them to their http(s) URLs, or name their place at s3:// or "
@@ -227,8 +228,7 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tu
             len(far) == len(pictures),
         )
     here = [picture for picture in pictures if "://" not in picture or picture.startswith("file://")]
-    lost = [picture for picture in here if not is_file(picture)]
-    if not lost:
+    if not (lost := [picture for picture in here if not is_file(picture)]):
         return "", False
     by_windows = f"; to read its \\ as /, map image = {{ sql = '''replace(\"{column}\", chr(92), '/')''' }}"
     as_in_html = f'; to read // as https://, map image = {{ column = "{column}", prefix = "https:" }}'
@@ -243,10 +243,10 @@ def _unknown_items(items: pd.DataFrame, impressions: pd.DataFrame) -> str:
     named = [str(item_id) for item_id in impressions["item_id"].dropna()]
     if not (unknown := [item_id for item_id in named if item_id not in known]):
         return ""
-    found = " and ".join(changes(unknown, known))
-    differ = f"; of these, only {found} differ: export ids as text, alike in both tables" if found else ""
+    found = ", ".join(would_match(unknown, known))
+    hint = f"; would match: {found}. Export ids as text, alike in both tables" if found else ""
     rows_named = f"rows with an item that is not in the catalogue: {len(unknown):,} of {len(named):,}"
-    return f"{rows_named}, such as {unknown[0]!r}{differ}"
+    return f"{rows_named}, such as {unknown[0]!r}{hint}"
 
 
 def _shifted_times(queries: pd.DataFrame, impressions: pd.DataFrame) -> str:
@@ -271,7 +271,7 @@ def _proposed(table: ShopTable) -> Proposal | None:
     try:
         if isinstance(part, FilePart):
             part = replace(recognized.decodable(part), flat=frozenset())
-            notes = recognized.about_encoding(part) if part.encoding != mapping.encoding else []
+            notes = [recognized.about_encoding(part)] if part.encoding != mapping.encoding else []
             mapping = replace(mapping, encoding=part.encoding)
         there = part.columns()
         if table.contract.name == ITEMS.name and (system := known_system(there)):

@@ -96,7 +96,7 @@ def convert(values: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, pa.Array]:
 
 
 def why_lost(values: pa.Array, wanted: pa.DataType) -> str:
-    """Why rows are rejected whose given values `convert` has lost, after the column's name."""
+    """The reason, put after the column's name, for rejecting rows with values that `convert` cannot read."""
     is_rule = wanted == pa.string() and pa.types.is_string(values.type)
     if is_rule and pc.any(pc.equal(values, UNREADABLE)).as_py():
         return "cannot be read as the mapping says"
@@ -272,10 +272,13 @@ def _parsed_times(values: pa.Array) -> pa.Array:
 
 
 def distant_times(texts: pa.Array) -> pa.Array:
-    """Times that nanoseconds, in which pandas reads text, do not reach, such as 9999-12-31; in UTC by default."""
-    if not pc.any(pc.match_substring_regex(texts, _BEYOND_NANOSECONDS)).as_py():
-        return pa.nulls(len(texts), TIMESTAMP)
+    """Times before 1678 or after 2261, such as 9999-12-31, which pandas cannot read from text; null for all others.
+
+    Times without a zone are UTC.
+    """
     is_far = pc.fill_null(pc.match_substring_regex(texts, _BEYOND_NANOSECONDS), False)
+    if not pc.any(is_far).as_py():
+        return pa.nulls(len(texts), TIMESTAMP)
     return pa.array([_moment(text) for text in pc.if_else(is_far, texts, None).to_pylist()], TIMESTAMP)
 
 
@@ -283,5 +286,5 @@ def _moment(text: str | None) -> datetime | None:
     try:
         found = None if text is None else datetime.fromisoformat(text)
         return found and (found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC))
-    except (ValueError, OverflowError):  # in another year with its zone
+    except (ValueError, OverflowError):  # in UTC, it may be in the year 0 or 10000
         return None

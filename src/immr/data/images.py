@@ -56,7 +56,7 @@ _OTHER_KINDS = [
         (rb"\x1f\x8b", "packed by gzip"),
     )
 ]
-"""What shoppers and shops send as well: the message names it."""
+"""Formats that we do not read, as the error message names them."""
 
 
 def read(uri: str) -> bytes:

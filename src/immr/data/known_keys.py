@@ -12,12 +12,12 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pandas as pd
 
-_CHANGES: dict[str, Callable[[str], str]] = {
-    "zeros at the start": lambda key: key.lstrip("0"),
-    "a .0 at the end": lambda key: key.removesuffix(".0"),
-    "spaces": lambda key: "".join(key.split()),
-    "small and capital letters": str.casefold,
-    "how Unicode composes letters": lambda key: unicodedata.normalize("NFC", key),
+_SIMPLIFIED: dict[str, Callable[[str], str]] = {
+    "without zeros at the start": lambda key: key.lstrip("0"),
+    "without .0 at the end": lambda key: key.removesuffix(".0"),
+    "without spaces": lambda key: "".join(key.split()),
+    "without regard to case": str.casefold,
+    "after Unicode normalization": lambda key: unicodedata.normalize("NFC", key),
 }
 Hashes = npt.NDArray[np.uint64]
 
@@ -51,19 +51,19 @@ class KnownKeys:
             self._runs.append(run)
 
 
-def changes(unknown: Sequence[str], known: Collection[str]) -> list[str]:
-    """What programs may have changed in ids that are not known: `zeros at the start in 12`, most first.
+def would_match(unknown: Sequence[str], known: Collection[str]) -> list[str]:
+    """How unknown ids would match known ones, most first: `12 without zeros at the start`.
 
     Args:
         unknown: ids, one for each row.
         known: the ids that exist.
     """
     counts = {}
-    for what, without in _CHANGES.items():
-        there = {without(key) for key in known}
-        counts[what] = sum(without(key) in there for key in unknown)
-    most_first = sorted((-count, what) for what, count in counts.items() if count)
-    return [f"{what} in {-count:,}" for count, what in most_first]
+    for how, simplified in _SIMPLIFIED.items():
+        there = {simplified(key) for key in known}
+        counts[how] = sum(simplified(key) in there for key in unknown)
+    most_first = sorted((-count, how) for how, count in counts.items() if count)
+    return [f"{-count:,} {how}" for count, how in most_first]
 
 
 def hashes_of(frame: pd.DataFrame, columns: tuple[str, ...]) -> Hashes:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from immr.data.contract import IMPRESSIONS, TIMESTAMP, TableContract
+from immr.types import MISSING_IDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,9 +21,7 @@ _FIRST_YEAR = 2000
 _ROUNDED = r"\d([.,]\d+[eE]\+?|[eE]\+)\d+$"  # 4.00638E+12: different products may have become one
 _BLANK = "^[\\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\u3000\ufeff]*$"  # nothing to see
 _CONTROL = r"[\x00-\x1f\x7f]"
-_IDS = ("item_id", "query_id", "user_id")  # rows that have lost theirs must not become one thing or one user
-_NO_ID = ["null", "(null)", "nan", "nat", "none", "undefined", "n/a", "<na>", "\\n"]  # in lower case
-_NO_ID += ["#n/a", "#ref!", "#value!", "#name?", "#null!", "#div/0!", "#num!"]  # a spreadsheet's
+_IDS = ("item_id", "query_id", "user_id")
 MAX_ID_CHARS = 1000
 """As in the search API."""
 
@@ -68,7 +67,7 @@ def rules_of(contract: TableContract, now: datetime) -> Any:
             checks = [*checks, *_id_checks(column.name)]
         if column.name in _IDS:
             reason = f"{column.name} stands for a missing value, as null and nan do"
-            checks = [*checks, pandera.Check(_stands_for_something, error=reason)]
+            checks = [*checks, pandera.Check(_is_an_id, error=reason)]
         columns[column.name] = pandera.Column(None, checks, nullable=column.name in contract.may_lack)
     across = (
         [pandera.Check(_clicked_before_ordered, error="ordered but not clicked")]
@@ -96,8 +95,8 @@ def _id_checks(name: str) -> list[Any]:
     ]
 
 
-def _stands_for_something(ids: pd.Series[str]) -> pd.Series[bool]:
-    return ~ids.str.strip().str.lower().isin(_NO_ID)
+def _is_an_id(ids: pd.Series[str]) -> pd.Series[bool]:
+    return ~ids.str.strip().isin(MISSING_IDS)
 
 
 def _clicked_before_ordered(frame: pd.DataFrame) -> pd.Series[bool]:

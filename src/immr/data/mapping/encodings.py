@@ -1,4 +1,7 @@
-"""The encoding of text that is not UTF-8, as its bytes suggest it."""
+"""The encoding of text that is not UTF-8, guessed from its bytes.
+
+charset-normalizer 3.5, limited by `cp_isolation` to the same encodings, misreads 7 of the 20 texts in our tests.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,26 @@ _MOST = 0.8  # of the characters beyond ASCII
 _SHOWN_WORDS, _SHOWN_CHARS = 3, 40
 
 
-def _is_kana(sign: str) -> bool:
-    return "\u3040" <= sign <= "\u30ff"
+def _is_kana(char: str) -> bool:
+    return "\u3040" <= char <= "\u30ff"
 
 
-def _has_lead(sign: str, encoding: str, first: int, last: int) -> bool:
-    """Whether its first byte is one of an encoding's common characters."""
-    return first <= next(iter(sign.encode(encoding, "ignore")), 0) <= last
+def _has_lead(char: str, encoding: str, first: int, last: int) -> bool:
+    """Whether the first byte of a character is in the range of the encoding's common ones."""
+    return first <= next(iter(char.encode(encoding, "ignore")), 0) <= last
 
 
 _SCRIPTS: tuple[tuple[str, float, Callable[[str], bool]], ...] = (
     ("cp932", 0.1, _is_kana),
     ("euc_jp", 0.1, _is_kana),
-    ("cp949", 0.95, lambda sign: "\uac00" <= sign <= "\ud7a3"),
-    ("gb18030", _MOST, lambda sign: _has_lead(sign, "gb2312", 0xB0, 0xD7)),
-    ("big5", _MOST, lambda sign: _has_lead(sign, "big5", 0xA4, 0xC6)),
-    ("cp1251", _MOST, lambda sign: "\u0410" <= sign <= "\u044f"),
+    ("cp949", 0.95, lambda char: "\uac00" <= char <= "\ud7a3"),
+    ("gb18030", _MOST, lambda char: _has_lead(char, "gb2312", 0xB0, 0xD7)),
+    ("big5", _MOST, lambda char: _has_lead(char, "big5", 0xA4, 0xC6)),
+    ("cp1251", _MOST, lambda char: "\u0410" <= char <= "\u044f"),
 )
-"""Encodings, and which share of the letters beyond ASCII the common ones of their script have. The first that fits is
-taken: Korean text is also valid Chinese."""
+"""Each encoding, the share of its non-ASCII letters that must be common in its script, and which those are.
+
+The first that fits is taken. The order matters: Korean text is also valid Chinese."""
 
 
 def encoding_of(content: bytes) -> str:
@@ -62,6 +66,6 @@ def _fits(content: bytes, encoding: str, enough: float, is_common: Callable[[str
         text = codecs.getincrementaldecoder(encoding)().decode(content)
     except UnicodeDecodeError:
         return False
-    letters = [sign for sign in text if sign > "\x7f" and sign.isalnum()]
-    together = sum(sign.isalnum() for run in _RUN.findall(text) for sign in run)  # unlike those of "Käse"
+    letters = [char for char in text if char > "\x7f" and char.isalnum()]
+    together = sum(char.isalnum() for run in _RUN.findall(text) for char in run)  # unlike the ä of "Käse"
     return together >= _MOST * len(letters) > 0 and sum(map(is_common, letters)) >= enough * len(letters)

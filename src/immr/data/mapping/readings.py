@@ -219,9 +219,8 @@ def _readable(rule: ColumnRule, sample: pa.RecordBatch, kind: pa.DataType, name:
         return 0.0
     there = pc.sum(given).as_py() or 0
     read = len(converted) - converted.null_count
-    bonus = (
-        _PREFERRED if rule.separator or rule.html or rule.prefix else 0.0
-    )  # any text is a category, a picture or a title
+    # any text is a category, a picture or a title
+    bonus = _PREFERRED if rule.separator or rule.html or rule.prefix else 0.0
     return read / there + bonus if there else 1.0
 
 

@@ -18,9 +18,7 @@ from immr.data.pictures.deadline import DeadlineNetwork
 from immr.data.pictures.public_network import ForbiddenAddressError, PublicNetwork
 from immr.errors import ContractError
 
-_ACCEPTED = (
-    "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/*;q=0.1"  # servers choose a format by it
-)
+_ACCEPTED = "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/*;q=0.1"  # servers choose by it
 _OURS = {"User-Agent": "immr", "Accept": _ACCEPTED}  # of every request
 _REDIRECTS = 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}

@@ -26,7 +26,7 @@ _END = "(IMMR: end of file)"  # a line added to the file; in a value it shows th
 _SHOWN_CHARS = 80
 _DELIMITERS = ",;\t|"
 _QUOTED = re.compile(r'"[^"]*"')
-_AS_TEXT = r'(?s)^="(.*)"$'  # a formula that keeps Excel from reading 0017 as 17
+_AS_TEXT = r'^="((?:[^"]|"")*)"$'  # a formula that keeps Excel from reading 0017 as 17
 _ESCAPES = re.compile(rb'(?<!\\)(\\+)"')
 _INVISIBLE = " \t\ufeff\u200b\u00a0"
 
@@ -188,10 +188,11 @@ class CsvRows:
 
 
 def _without_formulas(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """`="0017"` as 0017."""
+    """Reads `="0017"` as 0017, and `="5"" pipe"` as 5" pipe; formulas that compute something stay."""
     for number, values in enumerate(batch.columns):
         if pc.any(pc.starts_with(values, '="')).as_py():
-            texts = pc.replace_substring_regex(values, _AS_TEXT, r"\1")
+            texts = pc.replace_substring(pc.replace_substring_regex(values, _AS_TEXT, r"\1"), '""', '"')
+            texts = pc.if_else(pc.match_substring_regex(values, _AS_TEXT), texts, values)
             batch = batch.set_column(number, batch.schema.field(number), texts)
     return batch
 

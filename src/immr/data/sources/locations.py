@@ -22,7 +22,7 @@ _HINTS = {
     "http": "check the address",
     "https": "check the address",
 }
-_GCS_RETRIES = timedelta(seconds=60)
+_GCS_RETRIES = timedelta(seconds=60)  # the default is a quarter of an hour
 _WILDCARDS = "*?["
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
@@ -205,9 +205,7 @@ def _filesystem(scheme: str, uri: str) -> tuple[fs.FileSystem, str]:
             filesystem, inside = fs.FileSystem.from_uri(f"s3{uri[2:]}")
             return filesystem, inside.rstrip("/")
         case "gs" | "gcs":
-            return fs.GcsFileSystem(
-                retry_time_limit=_GCS_RETRIES
-            ), path  # it is a quarter of an hour by default
+            return fs.GcsFileSystem(retry_time_limit=_GCS_RETRIES), path
         case "http" | "https":
             import fsspec
 

@@ -87,12 +87,10 @@ def decodable(part: FilePart) -> FilePart:
     return replace(part, encoding=encoding_of(part.start()))
 
 
-def about_encoding(part: FilePart) -> list[str]:
-    """A note on the encoding that a file was given, by which a reader can judge it."""
+def about_encoding(part: FilePart) -> str:
+    """A note with words of the file, from which a reader can judge its encoding."""
     words = words_in(part.start(), part.encoding)
-    return [
-        f"encoding: as {part.encoding}, it has words such as {words}; if they look wrong, name another encoding"
-    ]
+    return f"encoding: as {part.encoding}, it has words such as {words}; if they look wrong, name another encoding"
 
 
 def _places(shop: Shop, contract: TableContract) -> list[str]:
