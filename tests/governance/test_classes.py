@@ -55,6 +55,14 @@ def test_a_crawler_that_clicks_everything_joins_nothing(workspace: Workspace, ta
     assert workspace.fetch(pairs, ["a"]) == [{"a": "a", "b": "b"}, {"a": "c", "b": "d"}]
 
 
+def test_shoppers_who_compare_all_offers_of_a_product_join_them(workspace: Workspace, table: Table) -> None:
+    catalogue = items(table, a="Tea", b="Tea", c="Tea", d="Tea", e="Tea", f="Tea", g="Tea", h="Tea", i="Tea")
+    offers, others = dict.fromkeys("abcdef", True), dict.fromkeys("ghi", False)
+    log = [row for n in range(8) for row in shown(f"q{n}", **offers, **others)]
+    pairs = same_things(workspace, catalogue, table(log), GovernanceRecipe())
+    assert classes_of(workspace, catalogue, pairs) == dict.fromkeys("abcdef", 0) | {"g": 1, "h": 2, "i": 3}
+
+
 def test_an_item_that_nobody_saw_is_a_class_of_its_own(workspace: Workspace, table: Table) -> None:
     catalogue, log = items(table, a="Tea", b="Tea"), table(shown("q", a=True))
     found = workspace.fetch(classes(workspace, catalogue, log, GovernanceRecipe()), ["item_id"])

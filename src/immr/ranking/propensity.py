@@ -143,7 +143,7 @@ def _fit(shown_SU: Values, clicked_SU: Values) -> tuple[Values, Values]:
     bread_VV = np.linalg.inv(hessian_VV)
     covariance_UU = np.zeros((len(log_U), len(log_U)))
     robust_VV = bread_VV @ (residual_SV.T @ residual_SV) @ bread_VV
-    # the fit makes a place's residuals sum to zero, so few strata hide its variance, and one hides all of it
+    # a place's residuals sum to zero, so with few strata the robust variance is too small, and with one it is zero
     missing_V = np.maximum(np.diag(bread_VV) - np.diag(robust_VV), 0)
     few_V = _effective_strata(expected_SU, clicks_S1)[1:] < _FEW_STRATA
     covariance_UU[1:, 1:] = robust_VV + np.diag(missing_V * few_V)
@@ -151,7 +151,7 @@ def _fit(shown_SU: Values, clicked_SU: Values) -> tuple[Values, Values]:
 
 
 def _effective_strata(expected_SU: Values, clicks_S1: Values) -> Values:
-    """(U,) strata that inform on each place, of which a few large ones count as few."""
+    """(U,) effective number of strata for each place: a few large ones count as few, beside many small ones."""
     information_SU = expected_SU * (1 - expected_SU / clicks_S1.clip(1))
     squares_U = np.square(information_SU).sum(axis=0)
     effective_U: Values = np.square(information_SU.sum(axis=0)) / squares_U.clip(1e-300)

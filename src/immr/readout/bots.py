@@ -46,8 +46,8 @@ class Marked:
 def mark_bots(base: duckdb.DuckDBPyConnection, policy: BotPolicy) -> None:
     """Make the table `bots` (user_id, and the first rule that applies) from `queries`.
 
-    Without timestamps only the second rule applies. Times on the quarter of an hour to the microsecond count as none:
-    they are dates or hours, in which many queries of one user seem to come at once.
+    Without timestamps only the second rule applies. Times exactly on a quarter of an hour are ignored: they are
+    probably dates or hours, which put all queries of a user's day or hour into one minute.
     """
     base.execute(
         """CREATE TEMP TABLE bots AS

@@ -43,8 +43,8 @@ def preference(
 
     Args:
         queries_U: Queries per user.
-        won_U: Queries per user whose `credit` is 1.
-        lost_U: Queries per user whose `credit` is −1.
+        won_U: Queries per user that the challenger won.
+        lost_U: Queries per user that the champion won.
         look: Confidence, and the number of users at which the always-valid interval is narrowest.
     """
     decided_U = won_U + lost_U

@@ -235,8 +235,8 @@ def open_queries(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database with the views `shown` and `asked` and the table `queries`.
 
-    A test that was stopped ends with the last query of a challenger's user: from then on, the champion's group is all
-    users.
+    A stopped test ends with the last query of a challenger's user, because afterwards all users count for the
+    champion. If the challenger's last events were lost, the test therefore seems to end before the loss.
     """
     import duckdb
 
