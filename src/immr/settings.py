@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from immr import __version__
@@ -24,6 +31,14 @@ _SHORTEST_SECRET = 3
 """Pieces of a password that are shorter tell nothing, and are parts of words."""
 
 
+def _path(value: Any) -> Path | None:
+    """A path of a variable in a Compose or unit file, which does not expand ~, and leaves it blank for none."""
+    return Path(value).expanduser() if str(value or "").strip() else None
+
+
+OptionalPath = Annotated[Path | None, BeforeValidator(_path)]
+
+
 class Settings(BaseSettings):
     """URLs and paths. An empty URL selects the embedded default below `home`.
 
@@ -34,20 +49,20 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="IMMR_", frozen=True)
 
     home: Path = _HOME
-    data_mirror: Path | None = None
+    data_mirror: OptionalPath = None
     engine_url: str = "duckdb://"
     tracking_url: str = ""
     index_url: str = ""
-    index_key_file: Path | None = None  # holds the API key of a Qdrant server
+    index_key_file: OptionalPath = None  # holds the API key of a Qdrant server
     features_url: str = ""
-    features_password_file: Path | None = None  # holds the password of a Redis server
+    features_password_file: OptionalPath = None  # holds the password of a Redis server
     features_registry_url: str = ""  # postgresql://… for Feast's SQL registry; empty: a file
     events_url: str = ""
     launch_url: str = "local://"
     pixels_url: str = ""  # decoded training pictures: file://, s3://, gs://; empty: below cache_dir
     deploy_url: str = "local://"
     pipeline_image: str = f"immr/pipeline-python:{__version__}"  # of training pods; compiled pipelines set it
-    token_key_file: Path | None = None
+    token_key_file: OptionalPath = None
     model_name: str = "immr"
     context: str = "country,device,channel"  # dimensions of a search's context, see experiment.context
     challengers: int = Field(default=1, ge=1, le=9)  # most that a test has, each with a Bento of its own
@@ -60,7 +75,7 @@ class Settings(BaseSettings):
     api_link: str = ""  # URL of the gateway in a browser, for links on the page
     grafana_link: str = ""
     docs_link: str = ""
-    page_key_file: Path | None = None  # holds the key that runs commands from the page; None: nobody can
+    page_key_file: OptionalPath = None  # holds the key that runs commands from the page; None: nobody can
     pipelines_link: str = ""  # URL of Kubeflow Pipelines in a browser, for the versions' descriptions
 
     @field_validator("home", mode="before")
@@ -69,18 +84,6 @@ class Settings(BaseSettings):
         if re.match(r"[A-Za-z][\w+.-]+:/", str(value)):
             raise SettingsError(f"IMMR_HOME={value} is a URL: name a folder of this machine")
         return _path(value) or _HOME
-
-    @field_validator(
-        "data_mirror",
-        "index_key_file",
-        "features_password_file",
-        "token_key_file",
-        "page_key_file",
-        mode="before",
-    )
-    @classmethod
-    def _file(cls, value: Any) -> Any:
-        return _path(value)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -200,11 +203,6 @@ class Settings(BaseSettings):
             for name, value in self.model_dump().items()
             if value is not None
         }
-
-
-def _path(value: Any) -> Path | None:
-    """None for a blank one, which files of variables write for none; those do not expand ~ either."""
-    return Path(value).expanduser() if str(value or "").strip() else None
 
 
 def _check_url(variable: str, url: str) -> None:

@@ -38,6 +38,10 @@ def test_two_stars_stand_for_any_number_of_folders(tmp_path: Path) -> None:
 
     assert found("**/*.csv") == ["a.csv", "x/b.csv", "x/y/c.csv"]
     assert found("x/**/*.csv") == ["x/b.csv", "x/y/c.csv"]
+    assert found("**/x/**/*.csv") == ["x/b.csv", "x/y/c.csv"]
+    assert found("x/**") == ["x/b.csv", "x/y/c.csv", "x/y/d.txt"]
+    with pytest.raises(ContractError, match=r"\*\* stands for folders: write it between slashes"):
+        found("**.csv")
     assert found("*.csv") == ["a.csv"] and found("*/*.csv") == ["x/b.csv"]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -137,17 +137,28 @@ class Location:
         return [self._below(info.path, _state(info)) for info in files]
 
     def matching(self) -> Iterator[Location]:
-        """The files that a path with wildcards matches; `*` stays within a folder, `**` is any number of them."""
+        """The files that a path with wildcards matches; `*` stays within a folder, `**` is any number of them.
+
+        Raises:
+            ContractError: `**` is only a part of a name, or the file system does not answer.
+        """
         if not self.has_wildcards or self.is_file():  # a name may have a bracket in it
             yield from [self] if self.is_file() else []
             return
         parts = self.path.split("/")
         first = next(at for at, part in enumerate(parts) if any(sign in part for sign in _WILDCARDS))
-        patterns = {self.path, self.path.replace("/**/", "/")}  # also for none
-        top = self._below("/".join(parts[:first]) or "/")
-        for file in top.files(recursive=first < len(parts) - 1):
-            if any(_fits(file.path, pattern) for pattern in patterns):
+        pattern, top = self._pattern(), self._below("/".join(parts[:first]) or "/")
+        for file in top.files(recursive=first < len(parts) - 1 or parts[-1] == "**"):
+            if pattern.match(file.path):
                 yield file
+
+    def _pattern(self) -> re.Pattern[str]:
+        from fsspec.utils import glob_translate
+
+        try:
+            return re.compile(glob_translate(self.path))
+        except ValueError as error:
+            raise ContractError(f"{self.uri}: ** stands for folders: write it between slashes") from error
 
     def partitions(self, file: Location) -> tuple[tuple[str, str | None], ...]:
         """The columns in the names of folders between this folder and a file, as Spark and Hive write them.
@@ -183,10 +194,6 @@ class Location:
         except (pa.ArrowException, OSError) as error:
             hint = _HINTS.get(urlsplit(self.uri).scheme, "check that it can be read")
             raise ContractError(f"{self.uri} cannot be read ({error}): {hint}") from error
-
-
-def _fits(path: str, pattern: str) -> bool:
-    return fnmatch(path, pattern) and ("**" in pattern or path.count("/") == pattern.count("/"))
 
 
 def _state(info: fs.FileInfo) -> str:
