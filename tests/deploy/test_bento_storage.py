@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from immr.cluster.container_registry import MANIFEST, Blob, ImageName, Repository
-from immr.deploy.bento_storage import built_content, pinned, storage_uri
+from immr.deploy.bento_storage import pinned, storage_uri
 from immr.errors import DeployError
 from immr.packaging.application import application_folder
 
@@ -67,22 +67,3 @@ def test_other_storage_stays_as_it_is() -> None:
 def test_a_registry_that_is_away_is_named() -> None:
     with pytest.raises(DeployError, match=r"cannot be looked up .* check `storage`"):
         pinned("oci+native://127.0.0.1:9/immr/immr-search:immr-3")
-
-
-@pytest.mark.parametrize(
-    ("described", "content"),
-    [
-        ("labels:\n  immr.content: abc\n", "abc"),
-        ("labels: {}\n", None),
-        ("name: immr-search\n", None),
-        ("", None),
-    ],
-)
-def test_a_bento_without_the_label_has_no_known_content(
-    tmp_path: Path, described: str, content: str | None
-) -> None:
-    folder = tmp_path / "bentos" / "immr-search" / "immr-1"
-    folder.mkdir(parents=True)
-    assert built_content(tmp_path, "immr-search:immr-1") is None
-    (folder / "bento.yaml").write_text(described)
-    assert built_content(tmp_path, "immr-search:immr-1") == content

@@ -23,6 +23,7 @@ from immr.errors import ContractError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.experiment.waiting import Queue, WaitingVersion, save_queue
+from immr.index.outbox import Outbox
 from immr.loop import catalogue
 from immr.loop.index import index
 from immr.model.card import TOWERS, Card
@@ -170,8 +171,9 @@ def test_changes_after_a_lost_outbox_are_delivered(settings: Settings) -> None:
 def test_an_outbox_that_ends_before_the_collection_is_an_error(settings: Settings) -> None:
     catalogue.change(connect(settings), [blue(settings)], ["green"])
     index(connect(settings), version(settings, 2), items(settings.home))
-    (settings.home / "items" / "outbox.db").unlink()
-    catalogue.outbox(connect(settings)).append([], ["blue"])  # as if the index had not answered
+    path = settings.home / "items" / "outbox.db"
+    path.unlink()
+    Outbox(path).append([], ["blue"])  # as if the index had not answered
     errors = {each.version_id: each.error for each in catalogue.deliver(connect(settings))}
     assert "includes changes up to 2" in errors["immr-2"] and "ends at 1" in errors["immr-2"]
     index(connect(settings), version(settings, 2), items(settings.home))

@@ -62,16 +62,16 @@ def test_a_bento_that_is_built_again_names_the_processes_that_keep_the_earlier_o
 ) -> None:
     contents = iter(["first", "first", "first", "other"])  # before and after each packaging
     monkeypatch.setattr(bento, "build", lambda *_, **__: "immr-search:immr-7")
-    monkeypatch.setattr(bento, "built_content", lambda *_: next(contents))
+    monkeypatch.setattr("immr.loop.package.built_content", lambda *_: next(contents))
     parts = Parts.of(
         Settings(home=tmp_path / "home"), registry=Files(tiny_version.write_files(tmp_path / "version"))
     )
     version, recipe = tiny_version.version(7), recipes.by_name("smoke")
     parts.deployer.apply(version, "immr-search:immr-7", "champion")
-    assert "keeps the replaced Bento" not in package(parts, version, recipe).sentence
+    assert "keep the earlier Bento" not in package(parts, version, recipe).sentence
     assert package(parts, version, recipe).sentence.endswith(
-        "What runs of immr-7 keeps the replaced Bento until `immr deploy --model immr-7` replaces it, or "
-        "until it restarts"
+        "Running processes of immr-7 keep the earlier Bento until they restart, or until "
+        "`immr deploy --model immr-7` replaces them"
     )
 
 

@@ -1,31 +1,14 @@
-"""A Bento's content on this machine, and where KServe finds it: on a claim, in an object store or a registry."""
+"""Where KServe finds a version's Bento: a folder on a claim or in an object store, or an image in a registry."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from immr.cluster.container_registry import ImageName, Repository
 from immr.errors import DeployError
 
-CONTENT_LABEL = "immr.content"
-"""The label of a Bento that tells it from an earlier one with the same tag."""
 _CLAIM = "pvc://"
 _IMAGES = "oci://"
 _MOUNTED = "oci+native://"
 """Has KServe mount an image instead of starting it as a container, which would need a shell in it."""
-
-
-def built_content(bento_home: Path, bento: str) -> str | None:
-    """Fingerprint of what a Bento was built from; None if the store does not have it or it has no label."""
-    import yaml
-
-    name, _, tag = bento.partition(":")
-    try:
-        described = yaml.safe_load((bento_home / "bentos" / name / tag / "bento.yaml").read_text())
-    except FileNotFoundError:
-        return None
-    labels: dict[str, str] = (described or {}).get("labels") or {}
-    return labels.get(CONTENT_LABEL)
 
 
 def storage_uri(storage: str, bento: str) -> str:

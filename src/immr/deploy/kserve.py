@@ -20,7 +20,8 @@ from immr.cluster.pod_problems import (
     problems_in_events,
 )
 from immr.cluster.retries import LONG_PATIENCE_S, api_errors_as
-from immr.deploy.bento_storage import built_content, pinned
+from immr.deploy.bento_content import built_content
+from immr.deploy.bento_storage import pinned
 from immr.deploy.deployer import Deployment
 from immr.deploy.inference_service import (
     BENTO,

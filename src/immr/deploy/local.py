@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from immr.deploy import marked
+from immr.deploy.bento_content import built_content
 from immr.deploy.bento_process import HOST, STOP_TIMEOUT_S
-from immr.deploy.bento_storage import built_content
 from immr.deploy.deployer import Deployment
 from immr.deploy.supervisor import BentoSupervisor
 from immr.errors import DeployError

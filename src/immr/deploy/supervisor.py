@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from immr.deploy.bento_content import built_content
 from immr.deploy.bento_process import HOST, BentoProcess, earlier_log
-from immr.deploy.bento_storage import built_content
 from immr.deploy.deployer import Deployment
 from immr.errors import DeployError
 from immr.machine.backoff import Restarts
@@ -115,7 +115,6 @@ class BentoSupervisor:
             )
         elif kept.restarts.is_due():
             self._replace(kept)  # stops it, too: a worker may have outlived its supervisor
-            kept.restarts.started()
 
     def _is_outdated(self, kept: _Kept, deployed: str | None) -> bool:
         if deployed in (None, kept.content):
@@ -126,6 +125,7 @@ class BentoSupervisor:
         kept.process.stop()
         kept.content = built_content(self._bento_home, kept.process.deployment.bento)
         kept.process = self._start(kept.process.deployment)
+        kept.restarts.started()
 
 
 def _key(deployment: Deployment) -> Key:

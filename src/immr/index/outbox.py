@@ -52,24 +52,25 @@ class Delivered:
 class Outbox:
     """Changes are durable when `append` returns; the first one creates the file."""
 
-    def __init__(self, path: Path, pictures_dir: Path | None = None) -> None:
-        """`pictures_dir` holds fetched pictures, also those that an item names by the place of an earlier home."""
-        self._path, self._pictures_dir = path, pictures_dir
+    def __init__(
+        self, path: Path, pictures_dir: Path | None = None, last_known: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Nothing is written before the first change.
 
-    def append(
-        self, items: Sequence[Item], deleted: Sequence[str], floor: Callable[[], int] = lambda: 0
-    ) -> int:
+        Args:
+            path: The SQLite file.
+            pictures_dir: Holds fetched pictures, also those that an item names by the place of an earlier home.
+            last_known: The last sequence that collections have. An empty outbox continues after it, because an
+                earlier one may have been lost.
+        """
+        self._path, self._pictures_dir, self._last_known = path, pictures_dir, last_known
+
+    def append(self, items: Sequence[Item], deleted: Sequence[str]) -> int:
         """Add all changes or none; returns the sequence of the last one.
 
         Earlier changes of the same items are deleted, because only the last one matters.
-
-        Args:
-            items: Added or changed.
-            deleted: Ids of deleted items.
-            floor: Called if there is no change yet, because an earlier outbox may have been lost: the last sequence
-                that collections have. New ones are larger.
         """
-        after = 0 if self.latest() else floor()
+        after = 0 if self.latest() else self._last_known()
         now = datetime.now(UTC).isoformat()
         rows: list[tuple[str, str | None, str]] = [(item.item_id, _to_json(item), now) for item in items]
         rows += [(item_id, None, now) for item_id in deleted]

@@ -53,12 +53,14 @@ class Written:
 
 def outbox(parts: Parts) -> Outbox:
     """The outbox below IMMR_HOME."""
-    return Outbox(parts.settings.home / "items" / "outbox.db", parts.settings.pictures_dir)
+    settings = parts.settings
+    path = settings.home / "items" / "outbox.db"
+    return Outbox(path, settings.pictures_dir, lambda: last_change(parts.index))
 
 
 def change(parts: Parts, items: Sequence[Item], deleted: Sequence[str] = ()) -> list[Progress]:
     """Append changes to the outbox, then deliver all waiting changes."""
-    outbox(parts).append(items, deleted, lambda: last_change(parts.index))
+    outbox(parts).append(items, deleted)
     return deliver(parts)
 
 
@@ -120,7 +122,7 @@ def write_down(parts: Parts, changed: Path | None, deleted: Path | None) -> Writ
             f"{both[0]} is both changed and deleted ({len(both)} such items): remove it from one of the files"
         )
     nowhere = unknown(parts, gone)
-    sequence = outbox(parts).append(items, gone, lambda: last_change(parts.index))
+    sequence = outbox(parts).append(items, gone)
     counts = admitted.counts if admitted else TableCounts(0, 0, {})
     found = len(gone) - len(nowhere)
     return Written(len(items), found, nowhere, counts.rejected, counts.examples, sequence)

@@ -10,6 +10,7 @@ from immr.errors import DeployError, ExperimentRunningError, IndexUnavailableErr
 from immr.loop.evaluate import GATE_PASSED
 from immr.loop.experiment.completing import completed
 from immr.loop.experiment.running import running_test
+from immr.machine.wording import listed
 from immr.packaging import bento as bentos
 from immr.types import CHALLENGER_ROLES
 
@@ -98,11 +99,9 @@ def _refuse_to_disturb(parts: Parts, version: ModelVersion, role: Role) -> None:
     owners = [variant for variant in running.variants if not variant.ended]
     if any((owner.name, owner.model_version) == (role, version.id) for owner in owners):
         return
-    *others, last = (variant.model_version for variant in running.remaining)
-    owned = (
-        f"{running.champion.model_version} with {' and '.join([', '.join(others)] * bool(others) + [last])}"
-    )
+    champion, challengers = running.champion.model_version, [each.model_version for each in running.remaining]
     raise ExperimentRunningError(
-        f"test {running.name} is comparing {owned}, and {version.id} would replace or join them: its turn comes when "
-        "that test has ended (`immr experiment decide --apply`, or `immr experiment stop`)"
+        f"test {running.name} is comparing {champion} with {listed(challengers)}, and {version.id} would replace or "
+        "join them: its turn comes when that test has ended (`immr experiment decide --apply`, or "
+        "`immr experiment stop`)"
     )

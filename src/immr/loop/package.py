@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from immr.deploy.bento_content import built_content
 from immr.errors import DeployError
 from immr.settings import query_of
 
@@ -24,7 +25,7 @@ class Packaged:
     learned_ranker: bool  # else the hand-tuned weights of the recipe order its hits
     tells_exact: bool  # whether it has the rule that marks an exact match
     copied_to: str  # the object store; empty without one
-    outdates: str = ""  # the version, if its processes have started from the Bento that this one replaces
+    outdated: str = ""  # the version, if it is deployed with a Bento that this one replaces
 
     @property
     def sentence(self) -> str:
@@ -42,10 +43,10 @@ class Packaged:
         copied = f" and copied to {self.copied_to}" if self.copied_to else ""
         without = f". It has {', '.join(lacks)}" if lacks else ""
         restart = (
-            f". What runs of {self.outdates} keeps the replaced Bento until `immr deploy --model {self.outdates}` "
-            "replaces it, or until it restarts"
+            f". Running processes of {self.outdated} keep the earlier Bento until they restart, or until "
+            f"`immr deploy --model {self.outdated}` replaces them"
         )
-        return f"{self.bento} {done}{copied}{without}{restart if self.outdates else ''}"
+        return f"{self.bento} {done}{copied}{without}{restart if self.outdated else ''}"
 
 
 def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> Packaged:
@@ -69,7 +70,7 @@ def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> Packaged:
     registry, bento_home = parts.registry, parts.settings.bento_home
     folder = registry.fetch(version, parts.settings.cache_dir)
     ranker = Ranker.read(folder)
-    before = bento.built_content(bento_home, version.id)
+    before = built_content(bento_home, bento.tag_of(version.id))
     with registry.attached(version, MATCH_RULE) as match_rule:
         tag = bento.build(
             version,
@@ -83,7 +84,7 @@ def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> Packaged:
     copied_to = store if store.startswith(STORES) else ""
     if copied_to:
         upload(bento_home, tag, copied_to)
-    reused = before is not None and before == bento.built_content(bento_home, version.id)
+    reused = before is not None and before == built_content(bento_home, tag)
     return Packaged(
         tag,
         reused=reused,
@@ -91,7 +92,7 @@ def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> Packaged:
         learned_ranker=ranker is not None,
         tells_exact=match_rule is not None,
         copied_to=copied_to,
-        outdates=version.id if before is not None and not reused and _is_deployed(parts, tag) else "",
+        outdated=version.id if before is not None and not reused and _is_deployed(parts, tag) else "",
     )
 
 

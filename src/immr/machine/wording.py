@@ -1,6 +1,8 @@
-"""Numbers in sentences."""
+"""Numbers and lists in sentences."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def counted(number: int, noun: str) -> str:
@@ -11,6 +13,12 @@ def counted(number: int, noun: str) -> str:
 def by_number(number: int, one: str, several: str) -> str:
     """The word that fits a number: `by_number(rows, "is", "are")`."""
     return one if number == 1 else several
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, or `a, b and c`."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _plural(noun: str) -> str:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from immr.deploy import bento_storage
+from immr.deploy.bento_content import CONTENT_LABEL, built_content
 from immr.errors import PackagingError
 from immr.evaluation.matches.rule import MATCH_RULE
 from immr.model.card import CARD, QUERY_ENCODER, TEXT_ENCODER, TEXT_WEIGHTS, TOKENIZER, Card
@@ -64,7 +64,7 @@ def build(
         if match_rule is not None:
             shutil.copyfile(match_rule, stage / VERSION_FOLDER / MATCH_RULE)
         content = _content(stage)
-        if built_content(bento_home, version.id) == content:
+        if built_content(bento_home, tag) == content:
             log.info("%s already exists", tag)
             return tag
         _write_bentofile(stage, version, content)
@@ -121,7 +121,7 @@ def _write_bentofile(stage: Path, version: ModelVersion, content: str) -> None:
             "immr.version": version.id,
             "immr.preprocessing": version.preprocessing_hash,
             "immr.manifest": version.manifest_hash[:63],
-            bento_storage.CONTENT_LABEL: content,
+            CONTENT_LABEL: content,
         },
         "include": ["serving/", f"{VERSION_FOLDER}/"],
         "python": {
@@ -153,11 +153,6 @@ def is_built(bento_home: Path, tag: str) -> bool:
 
 def _built_folder(bento_home: Path, version_id: str) -> Path:
     return bento_home / "bentos" / NAME / version_id
-
-
-def built_content(bento_home: Path, version_id: str) -> str | None:
-    """Fingerprint of what the version's Bento was built from; None if the store has none."""
-    return bento_storage.built_content(bento_home, tag_of(version_id))
 
 
 def _bentoml_build(stage: Path, version_id: str, target: Path) -> None:

@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_WAIT = timedelta(hours=12)
-"""For the leader, which embeds the class photos of a finished version alone, or for a rank with slower files.
+"""At a barrier, where the leader embeds the class photos of a finished version alone, or a rank has slower files.
 
-torch's half an hour would end such a run. torchrun notices at once if a rank dies.
+torch's half an hour would end such a run; it stays the limit of all other collectives.
 """
 
 
@@ -48,7 +48,7 @@ class World:
         if self.size > 1:
             import torch.distributed as dist
 
-            dist.barrier()
+            dist.barrier(timeout=_LONGEST_WAIT)
 
     def agree(self, value: T) -> T:
         """The leader's value on all ranks, for state that ranks may see differently, such as a shared folder."""
@@ -115,7 +115,7 @@ def world_from_environment() -> Iterator[World]:
     _end_with_parent()
     # gloo next to NCCL: checkpoints and `agree` exchange objects, which are on the CPU
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=_LONGEST_WAIT)
+    dist.init_process_group(backend, rank=world.rank, world_size=world.size)
     try:
         yield world
     finally:
