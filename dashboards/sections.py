@@ -17,7 +17,7 @@ from immr.charts.bars import Bar, bar_chart
 from immr.charts.lines import line_chart
 from immr.experiment.revision import revision_of
 from immr.readout.printed.report import metrics_plot, progress
-from immr.readout.printed.text import headline, metric_name, verdicts
+from immr.readout.printed.text import metric_name, verdicts
 
 _SHOWN_RANKS = (1, 2, 3, 5, 10)
 _MAX_CATEGORIES = 6
@@ -64,7 +64,6 @@ def _readout_context(sources: Sources) -> dict[str, Any]:
     of_variant = {side.variant: side for side in readout.health}
     return {
         "standing": standing,
-        "headline": headline(standing.experiment, standing.decision),
         "verdicts": verdicts(standing.experiment, standing.decision),
         "health": {side.name: of_variant.get(side.name) for side in readout.variants},
         "compared": [(metric_name(each, readout), each) for each in readout.comparisons],

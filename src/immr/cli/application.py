@@ -22,7 +22,7 @@ _PANELS = {
     "From your data to a deployed version": {
         "data": ("data:data_app", "Check your own tables, or write a sample shop."),
         "govern": ("loop:app", "Clean, group and split a click log into a training set."),
-        "train": ("loop:app", "Train a model by a recipe, and register it as a version."),
+        "train": ("loop:app", "Train a model with a recipe, and register it as a version."),
         "evaluate": ("loop:app", "Evaluate a version on held-out photos, and apply the gate."),
         "rank": (
             "ranking:app",

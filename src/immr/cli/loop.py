@@ -135,7 +135,7 @@ def train(
     processes: Annotated[int, typer.Option(help="Training processes.")] = 2,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model by a recipe on a training set, and register it as a version.
+    """Train a model with a recipe on a training set, and register it as a version.
 
     Example: immr train training-set --recipe concept
     """

@@ -23,7 +23,7 @@ _FAULTS = {
     "tuple_type": 'write a list, such as ["a", "b"]',
     "dataclass_type": 'write a table, such as { column = "Preis" }',
 }
-"""What Pydantic describes in the words of Python."""
+"""Pydantic names types of Python in these; whoever writes a mapping knows those of TOML."""
 
 
 @with_config(_STRICT)
@@ -54,7 +54,7 @@ class TableMap:
 
     source: str = ""  # file, folder, glob, URL or warehouse table; by default as the contract names it
     delimiter: str = ""  # of CSV
-    encoding: str = ""  # of CSV
+    encoding: str = ""  # of CSV and JSON lines
     sql: str = ""  # a DuckDB query over all its rows, `FROM rows`; `columns` are those of the result
     columns: Mapping[str, ColumnRule] = field(default_factory=dict)
 

@@ -95,7 +95,7 @@ class FilePart:
     Attributes:
         location: the file.
         delimiter: of a CSV file; by default the most frequent of comma, semicolon, tab and bar in its first line.
-        encoding: of a CSV file; by default that of its byte-order mark, else UTF-8.
+        encoding: of a CSV or JSON-lines file; by default that of its byte-order mark, else UTF-8.
         flat: columns of a JSON-lines file that must hold single values; others become JSON text.
         read: columns of a JSON-lines file that no object may have twice; None for all.
         partitions: columns with one value in all rows, from the names of folders; those of the file go first.
