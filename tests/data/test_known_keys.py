@@ -1,8 +1,7 @@
 import numpy as np
 import pandas as pd
-import pytest
 
-from immr.data.known_keys import KnownKeys, hashes_of, would_match
+from immr.data.known_keys import KnownKeys, hashes_of
 
 
 def test_keys_are_known_after_they_are_added() -> None:
@@ -29,17 +28,3 @@ def test_the_hash_depends_on_the_named_columns_only() -> None:
     frame = pd.DataFrame({"query_id": ["a", "a", "b"], "item_id": ["x", "x", "x"], "position": [1, 2, 3]})
     first, second, third = hashes_of(frame, ("query_id", "item_id"))
     assert first == second != third
-
-
-@pytest.mark.parametrize(
-    ("unknown", "found"),
-    [
-        (["1", "17", "5"], ["2 without zeros at the start"]),
-        (["0017.0"], ["1 without .0 at the end"]),
-        (["0017 ", "a1", "A 1", "A\u00a01"], ["3 without spaces", "1 without regard to case"]),
-        (["cafe\u0301"], ["1 after Unicode normalization"]),
-        (["other"], []),
-    ],
-)
-def test_what_programs_change_in_ids(unknown: list[str], found: list[str]) -> None:
-    assert would_match(unknown, {"01", "0017", "A1", "café"}) == found

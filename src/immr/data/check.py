@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS
 from immr.data.images import is_file
-from immr.data.known_keys import would_match
+from immr.data.mapping.across_tables import shifted_times, unknown_items
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import Proposal, propose
 from immr.data.mapping.readings import unclear_price
@@ -36,7 +36,6 @@ SAMPLE_ROWS = 100_000
 _PROPOSED_FROM = 2_000
 _FILES_NAMED = 3
 _PICTURES = 1_000  # whose files are looked for
-_SAME_TIME_H = 0.1
 _KEYS = ("item_id", "query_id", "ts")  # of the sample, which tables share
 
 
@@ -106,9 +105,9 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
     sampled = {report.name: report.sampled for report in reports if not report.error}
     unknown = shifted = ""
     if 0 < sampled.get("items", 0) < rows and sampled.get("impressions"):
-        unknown = _unknown_items(keys["items"], keys["impressions"])
+        unknown = unknown_items(keys["items"], keys["impressions"])
     if sampled.get("queries") and sampled.get("impressions"):
-        shifted = _shifted_times(keys["queries"], keys["impressions"])
+        shifted = shifted_times(keys["queries"], keys["impressions"])
     return [
         replace(report, unknown_items=unknown, shifted_times=shifted)
         if report.name == "impressions"
@@ -235,35 +234,6 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tu
     hint = by_windows if "\\" in lost[0] else as_in_html if lost[0].startswith("//") else ""
     sentence = f"missing pictures: {len(lost):,} of the first {len(here):,}, such as {lost[0]}{hint}"
     return sentence, len(lost) == len(pictures)
-
-
-def _unknown_items(items: pd.DataFrame, impressions: pd.DataFrame) -> str:
-    """A sentence about impressions of items that are not in the catalogue, and how their ids may have changed."""
-    known = {str(item_id) for item_id in items["item_id"].dropna()}
-    named = [str(item_id) for item_id in impressions["item_id"].dropna()]
-    if not (unknown := [item_id for item_id in named if item_id not in known]):
-        return ""
-    found = ", ".join(would_match(unknown, known))
-    hint = f"; would match: {found}. Export ids as text, alike in both tables" if found else ""
-    rows_named = f"rows with an item that is not in the catalogue: {len(unknown):,} of {len(named):,}"
-    return f"{rows_named}, such as {unknown[0]!r}{hint}"
-
-
-def _shifted_times(queries: pd.DataFrame, impressions: pd.DataFrame) -> str:
-    """A sentence if most impressions are as far from their searches as time zones are from each other."""
-    asked, shown = (table.dropna().set_index("query_id")["ts"] for table in (queries, impressions))
-    apart = (shown - asked[~asked.index.duplicated()].reindex(shown.index)).dropna()
-    apart_h = apart.dt.total_seconds() / 3600
-    if apart_h.empty or abs(shift_h := round(float(apart_h.median()) * 4) / 4) < 1:
-        return ""
-    share = float(((apart_h - shift_h).abs() < _SAME_TIME_H).mean())
-    if share < 0.5:
-        return ""
-    order = "before" if shift_h < 0 else "after"
-    return (
-        f"{share:.0%} of the rows are {abs(shift_h):g} hours {order} their searches: if one of the tables has local "
-        'times, add its zone to the mapping, such as zone = "Europe/Berlin"'
-    )
 
 
 def _proposed(table: ShopTable) -> Proposal | None:

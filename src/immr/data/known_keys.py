@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +10,6 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pandas as pd
 
-_SIMPLIFIED: dict[str, Callable[[str], str]] = {
-    "without zeros at the start": lambda key: key.lstrip("0"),
-    "without .0 at the end": lambda key: key.removesuffix(".0"),
-    "without spaces": lambda key: "".join(key.split()),
-    "without regard to case": str.casefold,
-    "after Unicode normalization": lambda key: unicodedata.normalize("NFC", key),
-}
 Hashes = npt.NDArray[np.uint64]
 
 
@@ -49,21 +40,6 @@ class KnownKeys:
             run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
         if len(run):
             self._runs.append(run)
-
-
-def would_match(unknown: Sequence[str], known: Collection[str]) -> list[str]:
-    """How unknown ids would match known ones, most first: `12 without zeros at the start`.
-
-    Args:
-        unknown: ids, one for each row.
-        known: the ids that exist.
-    """
-    counts = {}
-    for how, simplified in _SIMPLIFIED.items():
-        there = {simplified(key) for key in known}
-        counts[how] = sum(simplified(key) in there for key in unknown)
-    most_first = sorted((-count, how) for how, count in counts.items() if count)
-    return [f"{-count:,} {how}" for count, how in most_first]
 
 
 def hashes_of(frame: pd.DataFrame, columns: tuple[str, ...]) -> Hashes:
