@@ -39,7 +39,7 @@ _ROWS = 100_000
 
 def write(home: Path, impressions: int) -> None:
     """An event log with a running test, an index of kept photos, and a click log of 1,000 rows."""
-    from immr.events.sqlite import SqliteEventLog
+    from immr.events.sqlite.log import SqliteEventLog
     from immr.experiment.definition import Experiment, Variant, save
     from immr.settings import Settings
 

@@ -32,13 +32,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.fusion import UNSEEN_CATEGORY, UNSEEN_CLASSES, training_set_of
-from immr.data import images
+from immr.data.pictures import picture_files
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.named import load_dataset
 from immr.evaluation.exact_search import best_picture
 from immr.launch.launcher import TrainingJob
 from immr.launch.local import LocalLauncher
-from immr.model.card import Card
+from immr.model.model_card import Card
 from immr.model.documents import encode_pictures
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.recipes import Recipe, by_name
@@ -140,7 +140,7 @@ def _recall(
     """recall@1 of pictures as the version serves."""
     encoder = OnnxQueryEncoder(version, threads=torch.get_num_threads())
     parts = [pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH)]
-    decoded = ([encoder.decode(images.read(picture)) for picture in part] for part in parts)
+    decoded = ([encoder.decode(picture_files.read(picture)) for picture in part] for part in parts)
     queries_ND = np.concatenate([encoder.encode(part) for part in decoded])
     found = encode_pictures(version, labelled.items, cache_dir)
     return float((best_picture(queries_ND @ found.rows_PD.T, found.pictures_N).argmax(1) == right).mean())

@@ -24,7 +24,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr.events.sqlite import SqliteEventLog
+from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
 from immr.types import Click, Impression, SearchRecord

@@ -22,7 +22,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from immr.data import images
+from immr.data.pictures import picture_files
 from immr.model.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(224)
@@ -60,10 +60,10 @@ def encoded(size: tuple[int, int], image_format: str, options: dict[str, Any]) -
 
 def measure(content: bytes, runs: int) -> dict[str, float]:
     def whole() -> Any:
-        return PREPROCESSING.apply(images.decode(content))
+        return PREPROCESSING.apply(picture_files.decode(content))
 
     def served() -> Any:
-        return PREPROCESSING.apply(images.decode(content, PREPROCESSING.enough_px))
+        return PREPROCESSING.apply(picture_files.decode(content, PREPROCESSING.enough_px))
 
     whole_ms, served_ms = core_ms(whole, runs), core_ms(served, runs)
     difference = float(np.abs(whole() - served()).mean()) * PREPROCESSING.std

@@ -99,8 +99,8 @@ def read(folder: Path, url: str, pictures: int, steps: int) -> dict[str, float]:
 
     from immr.train.inputs.batches import BatchPlan
     from immr.train.inputs.pictures import Pictures
-    from immr.train.inputs.prefetched import Prefetched
-    from immr.train.inputs.squares import STEPS_AHEAD
+    from immr.train.inputs.step_prefetch import Prefetched
+    from immr.train.inputs.augmented_pictures import STEPS_AHEAD
     from immr.train.world import World
 
     torch.set_num_threads(1)

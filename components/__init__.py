@@ -16,7 +16,7 @@ from components.start import start
 from components.start_test import start_test
 from components.train import train
 from components.watch import watch
-from components.write_down import write_down
+from components.record_changes import record_changes
 
 __all__ = [
     "deliver",
@@ -32,5 +32,5 @@ __all__ = [
     "start_test",
     "train",
     "watch",
-    "write_down",
+    "record_changes",
 ]

@@ -20,7 +20,7 @@ def train(
 
     from immr import recipes
     from immr.data.training_set import TrainingSet
-    from immr.launch.job_shape import for_run
+    from immr.launch.kubeflow.job_shape import for_run
     from immr.loop.pipeline_run import PipelineRun
     from immr.loop.train import train
     from immr.registry import reports

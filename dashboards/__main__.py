@@ -35,7 +35,7 @@ def _serve(options: argparse.Namespace) -> None:
     import uvicorn
 
     from dashboards.lineage import Lineage
-    from dashboards.live import Live
+    from dashboards.live_experiment import LiveExperiment
     from dashboards.page import create_page
     from immr.machine import log_lines
     from immr.settings import Settings
@@ -47,7 +47,7 @@ def _serve(options: argparse.Namespace) -> None:
         settings, registry = parts.settings, parts.registry
         freshness = parts.features.freshness
         lineage = Lineage(registry, freshness, settings.drift_file, settings.work_dir / "training-sets")
-        live = Live(settings, parts.events, registry.decisions, lineage.categories)
+        live = LiveExperiment(settings, parts.events, registry.decisions, lineage.categories)
         page = create_page(settings, live, lineage, options.samples)
         uvicorn.run(
             page,

@@ -26,11 +26,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from dashboards import figures, reports
+from dashboards import reports
+from dashboards import chart_data
 from dashboards.actions import Actions, Outcome
 from dashboards.background import BackgroundCalls
 from dashboards.lineage import Lineage
-from dashboards.live import Live
+from dashboards.live_experiment import LiveExperiment
 from dashboards.page_metrics import PageMetrics
 from dashboards.search_routes import PageSearch, add_search, samples_in, suggested_categories
 from dashboards.sections import SECTIONS, Sources
@@ -59,7 +60,7 @@ _REPORT_POLICY = (
 
 
 def create_page(
-    settings: Settings, live: Live, lineage: Lineage, samples_folder: Path | None = None
+    settings: Settings, live: LiveExperiment, lineage: Lineage, samples_folder: Path | None = None
 ) -> FastAPI:
     """The page as an application.
 
@@ -267,9 +268,9 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = figures.percent
-    environment.filters["ordinal"] = figures.ordinal
-    environment.filters["span"] = figures.span
+    environment.filters["percent"] = chart_data.percent
+    environment.filters["ordinal"] = chart_data.ordinal
+    environment.filters["span"] = chart_data.span
     environment.filters["counted"] = counted
     environment.filters["leaf"] = lambda category: category.rsplit("/", 1)[-1]
     return environment

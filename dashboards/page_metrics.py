@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from dashboards.lineage import Lineage
-from dashboards.live import Live
+from dashboards.live_experiment import LiveExperiment
 from immr.readout.readout import Readout
 from immr.readout.sample_ratio import ALPHA
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class PageMetrics(Collector):
     """Collects at each scrape, from cached values."""
 
-    def __init__(self, live: Live, lineage: Lineage) -> None:
+    def __init__(self, live: LiveExperiment, lineage: Lineage) -> None:
         self._live, self._lineage = live, lineage
 
     def text(self) -> bytes:

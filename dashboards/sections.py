@@ -9,15 +9,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dashboards import figures, reports
+from dashboards import reports
+from dashboards import chart_data
 from dashboards.actions import possible_actions
 from dashboards.lineage import Lineage
-from dashboards.live import Live
+from dashboards.live_experiment import LiveExperiment
 from immr.charts.bars import Bar, bar_chart
 from immr.charts.lines import line_chart
 from immr.experiment.revision import revision_of
-from immr.readout.printed.report import metrics_plot, progress
-from immr.readout.printed.text import metric_name, verdicts
+from immr.readout.formats.report import metrics_plot, progress
+from immr.readout.formats.text import metric_name, verdicts
 
 _SHOWN_RANKS = (1, 2, 3, 5, 10)
 _MAX_CATEGORIES = 6
@@ -29,7 +30,7 @@ _WIDE_PX, _NARROW_PX = 940, 330
 class Sources:
     """What the sections read from."""
 
-    live: Live
+    live: LiveExperiment
     lineage: Lineage
     reports_folder: Path
     tracking: str = ""  # address of MLflow in a browser
@@ -88,16 +89,16 @@ def _history_context(sources: Sources) -> dict[str, Any]:
 def _places_context(sources: Sources) -> dict[str, Any]:
     places = sources.live.places()
     colours = {name: colour for colour, name in enumerate(places.variants)}
-    rows = figures.by_category(places.categories)
+    rows = chart_data.by_category(places.categories)
 
     def chart(name: str, title: str, bars: list[Bar]) -> Markup:
-        description = ". ".join(f"{bar.group}, {bar.name}: {figures.percent(bar.value)}" for bar in bars)
+        description = ". ".join(f"{bar.group}, {bar.name}: {chart_data.percent(bar.value)}" for bar in bars)
         return bar_chart(
             bars,
             name=name,
             title=title,
             description=description,
-            value_text=figures.percent,
+            value_text=chart_data.percent,
             width_px=_WIDE_PX // 2,
             names_px=78,
         )

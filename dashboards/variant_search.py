@@ -17,10 +17,10 @@ from urllib.parse import quote
 
 import httpx
 
-from immr.data.images import media_type_of
+from immr.data.pictures.picture_files import media_type_of
 from immr.data.mapping.shop_map import PictureRules
-from immr.data.pictures.async_requests import AsyncPictureRequests
-from immr.data.pictures.requests import RequestFailedError
+from immr.data.pictures.remote.async_requests import AsyncPictureRequests
+from immr.data.pictures.remote.requests import RequestFailedError
 from immr.experiment.definition import PREVIEW, Variant
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from immr.experiment.definition import Experiment, Variant
 from immr.experiment.history import append
-from immr.loop.experiment.noting import events_of, save_noted
-from immr.loop.experiment.running import running_test
+from immr.loop.experiment.save_change import events_of, save_change
+from immr.loop.experiment.running_test import running_test
 from immr.wiring import Parts
 
 SALT = "demo"
@@ -18,7 +18,7 @@ def begin(parts: Parts, variants: Sequence[Variant]) -> None:
     """Start the test of these versions."""
     started = datetime.now(UTC)
     experiment = Experiment(f"demo-{started:%Y%m%d-%H%M%S}", SALT, tuple(variants), started=started)
-    save_noted(parts, experiment, events_of(experiment, "started"))
+    save_change(parts, experiment, events_of(experiment, "started"))
     parts.settings.queue_file.unlink(missing_ok=True)
 
 

@@ -17,7 +17,7 @@ def catalogue(changed_uri: str = "", deleted_uri: str = ""):
         changed_uri: New or changed items, as Parquet or CSV (docs/your-data.md); empty for none.
         deleted_uri: Deleted items: Parquet or CSV with a column item_id; empty for none.
     """
-    written = components.write_down(changed_uri=changed_uri, deleted_uri=deleted_uri)
+    written = components.record_changes(changed_uri=changed_uri, deleted_uri=deleted_uri)
     delivered = components.deliver(until=written.outputs["sequence"])
     at_home(written, delivered)
     repeatable(delivered)

@@ -15,7 +15,7 @@ from kfp.dsl.pipeline_task import PipelineTask
 
 from components.image import IMAGE
 from immr.errors import SettingsError
-from immr.launch.pods import S3_KEYS, S3_SECRET
+from immr.launch.kubeflow.pods import S3_KEYS, S3_SECRET
 from immr.loop.pipeline_run import TRIES
 
 CLAIM = "immr-home"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from immr.data.content import listing_hash
+from immr.data.content_hashes import listing_hash
 
 if TYPE_CHECKING:
     from kfp.client import Client

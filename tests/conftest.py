@@ -112,7 +112,7 @@ def _own_temporary_folder() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _made_once_for_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Migrated MLflow databases and exported image encoders are copies of the run's first."""
-    from immr.model.encoders import graph
+    from immr.model.encoders import onnx_graph
     from immr.registry import store
     from tests.support import mlflow_template, shared_by_workers
 
@@ -121,6 +121,6 @@ def _made_once_for_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Iter
     with (
         mock.patch.object(store, "_create", mlflow_template.copier(template)),
         mock.patch.object(store, "_silence_mlflow", mlflow_template.revision_kept(store._silence_mlflow)),
-        mock.patch.object(graph, "_export", shared_by_workers.exported_once(folder / "encoders")),
+        mock.patch.object(onnx_graph, "_export", shared_by_workers.exported_once(folder / "encoders")),
     ):
         yield

@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 
 from immr.data.contract import IMPRESSIONS
 from immr.errors import SettingsError
-from immr.features.stats import item_stats
+from immr.features.item_stats import item_stats
 from immr.settings import Settings, reason_without_credentials, without_credentials
 from immr.types import Impression, Item, ModelVersion
 from immr.wiring import connect

@@ -217,8 +217,8 @@ def accuracy(optimizer: Any, rows: Any) -> Accuracy:
     import torch
     from torch.nn.functional import normalize
 
-    from immr.train.classifier.shard import Shard
-    from immr.train.classifier.sharded import make_classifier
+    from immr.train.classifier.class_shard import Shard
+    from immr.train.classifier.sharded_classifier import make_classifier
     from immr.train.train_recipe import TrainRecipe
     from immr.train.world import World
 
@@ -277,8 +277,8 @@ def empty(case: Case, world: Any) -> tuple[Step, float]:
 
 def lazy(case: Case, world: Any) -> tuple[Step, float]:
     from immr.train.classifier import row_optimizers
-    from immr.train.classifier.shard import Shard
-    from immr.train.classifier.sharded import SampledClassifier, make_classifier
+    from immr.train.classifier.class_shard import Shard
+    from immr.train.classifier.sharded_classifier import SampledClassifier, make_classifier
     from immr.train.train_recipe import TrainRecipe
 
     optimizer: Any = case.kind.split("-")[1]

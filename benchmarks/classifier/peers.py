@@ -29,7 +29,7 @@ def sharded_dense(case: Size, world: Any) -> tuple[Step, float]:
 
     from immr.train.classifier import margins
     from immr.train.classifier.collectives import gather_values, sum_over_ranks
-    from immr.train.classifier.sharded import Shard
+    from immr.train.classifier.sharded_classifier import Shard
 
     shard = Shard(case.classes, case.dim, world)
     rows_RD = torch.nn.Parameter(shard.first_rows())

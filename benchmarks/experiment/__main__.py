@@ -33,7 +33,7 @@ from immr.readout.comparison import CTR, Comparison, compare
 from immr.readout.power import plan
 from immr.readout.sample_ratio import ALPHA as SRM_ALPHA
 from immr.readout.sample_ratio import mismatch_p_values
-from immr.readout.users import aggregates_of
+from immr.readout.user_moments import aggregates_of
 
 POSITIONS = 10
 QUERIES_PER_USER = 5.0

@@ -30,7 +30,7 @@ import httpx
 import typer
 import uvicorn
 
-from benchmarks.experiment.mortal import Killed, Mortal
+from benchmarks.experiment.crash_points import Killed, Mortal
 from benchmarks.experiment.stand_ins import PHOTO, EveryCollection, StandIns, free_port
 from immr.deploy.local import LocalDeployer
 from immr.errors import ImmrError
@@ -41,7 +41,7 @@ from immr.loop.experiment import queue
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.ramp import ramp, stop
 from immr.loop.experiment.rollback import roll_back, rollback_incomplete
-from immr.loop.experiment.running import exclusive, running_test
+from immr.loop.experiment.running_test import exclusive, running_test
 from immr.loop.experiment.start import start
 from immr.loop.serve import _Follower
 from immr.packaging.bento import tag_of

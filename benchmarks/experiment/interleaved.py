@@ -19,7 +19,7 @@ from immr.experiment.interleaving import draft
 from immr.readout.comparison import CTR, Comparison, compare
 from immr.readout.power import plan
 from immr.readout.preference import Preference, preference
-from immr.readout.users import aggregates_of
+from immr.readout.user_moments import aggregates_of
 
 CANDIDATES, SHOWN, RELEVANT = 20, 10, 3
 USERS = 20_000

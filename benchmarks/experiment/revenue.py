@@ -21,7 +21,7 @@ from rich.table import Table
 
 from immr.readout.comparison import Comparison, Look, Ratio, compare
 from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, cap_revenue
-from immr.readout.users import aggregate
+from immr.readout.user_moments import aggregate
 
 AS_IT_IS = "revenue per user, as it is"
 METRICS = (ORDER_RATE.name, AS_IT_IS, REVENUE_PER_USER.name, REVENUE_CUPED.name)

@@ -20,7 +20,7 @@ from immr.readout.guardrails import ALPHA as GUARDRAIL_ALPHA
 from immr.readout.guardrails import excess_lower_bound
 from immr.readout.sample_ratio import ALPHA, mismatch_p_values
 from immr.readout.sequential import always_valid_half_width, log_likelihood_ratio, tuned_rho
-from immr.readout.users import RatioMoments, rate_difference
+from immr.readout.user_moments import RatioMoments, rate_difference
 
 Verdicts = dict[str, npt.NDArray[np.bool_]]
 """By verdict, whether it is given at each look, (H,)."""

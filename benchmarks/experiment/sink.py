@@ -12,10 +12,10 @@ from pathlib import Path
 import duckdb
 
 from immr.events.delivery import Delivery
-from immr.events.entries import Clicked, Shown
+from immr.events.journal_entries import Clicked, Shown
 from immr.events.journal import EventJournal
 from immr.events.sink import sink
-from immr.events.sqlite import SqliteEventLog
+from immr.events.sqlite.log import SqliteEventLog
 from immr.types import Click, SearchRecord
 
 PER_SEARCH = 10

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from immr.readout.users import RatioMoments
+from immr.readout.user_moments import RatioMoments
 
 POSITIONS = 10
 CLICK_SHAPE = (0.8, 7.2)  # Beta: the users' rates, 0.1 on average

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from benchmarks.gpu.peers import partial_fc_sparse, partial_fc_v2, plain
 from benchmarks.gpu.rows import BYTES_PER_S, FLOPS, Report, waiting
-from immr.train.classifier.shard import Shard
-from immr.train.classifier.sharded import Classifier, SampledClassifier, make_classifier
+from immr.train.classifier.class_shard import Shard
+from immr.train.classifier.sharded_classifier import Classifier, SampledClassifier, make_classifier
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 

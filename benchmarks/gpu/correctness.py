@@ -19,12 +19,12 @@ from benchmarks.gpu.classifier_steps import Case, recipe_of
 from benchmarks.gpu.rows import Report
 from immr.model.preprocessing import Preprocessing
 from immr.train.classifier.kernels import usable
-from immr.train.classifier.shard import Shard
-from immr.train.classifier.sharded import Classifier, SampledClassifier, make_classifier
+from immr.train.classifier.class_shard import Shard
+from immr.train.classifier.sharded_classifier import Classifier, SampledClassifier, make_classifier
 from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.batches import BatchPlan
 from immr.train.inputs.pictures import Pictures
-from immr.train.inputs.squares import DeviceSquares, Drawing, HostSquares
+from immr.train.inputs.augmented_pictures import DeviceAugmentedPictures, Drawing, HostAugmentedPictures
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 
@@ -111,10 +111,10 @@ def pictures(device: str) -> dict[str, Any]:
     worst = 0.0
     for augmentations in AUGMENTATIONS.values():
         drawing = Drawing(Pictures.listed(photos, photos), augmentations, 160, seed=0)
-        own = DeviceSquares(drawing, preprocessing, torch.device(device))
+        own = DeviceAugmentedPictures(drawing, preprocessing, torch.device(device))
         steps = plan.epoch(0)
         for step, rows in own.ahead(enumerate(steps)):
-            expected = HostSquares(drawing, preprocessing)(rows, step)
+            expected = HostAugmentedPictures(drawing, preprocessing)(rows, step)
             difference = (own(rows, step).cpu() - expected).abs().mean()
             worst = max(worst, float(difference) * preprocessing.std)
     return {"difference": worst, "bound": 1.0, "holds": worst <= 1.0}

@@ -40,7 +40,7 @@ from torch import Tensor
 from benchmarks.fine_tuning import with_documents
 from benchmarks.fusion import training_set_of
 from benchmarks.many_classes.splits import held_out, mislabelled, some_classes, trained_classes
-from immr.data import images
+from immr.data.pictures import picture_files
 from immr.datasets.labelled_set import LabelledSet
 from immr.datasets.named import load_dataset
 from immr.evaluation.exact_search import best_picture
@@ -241,7 +241,7 @@ class Bench:
     def _encoded(self, version: Path) -> Tensor:
         encoder = OnnxQueryEncoder(version, threads=torch.get_num_threads())
         parts = [self.photos[start : start + _BATCH] for start in range(0, len(self.photos), _BATCH)]
-        decoded = ([encoder.decode(images.read(photo.image)) for photo in part] for part in parts)
+        decoded = ([encoder.decode(picture_files.read(photo.image)) for photo in part] for part in parts)
         return torch.cat([torch.from_numpy(encoder.encode(pictures)) for pictures in decoded])
 
     def _photos(self, model: ModelRecipe) -> Tensor:

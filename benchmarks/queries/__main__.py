@@ -46,7 +46,7 @@ from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.named import load_dataset
 from immr.evaluation.bootstrap import mean_estimates
 from immr.index.qdrant import QdrantIndex
-from immr.model.card import TOWERS, Card
+from immr.model.model_card import TOWERS, Card
 from immr.model.documents import encode_documents
 from immr.model.encoders.by_name import preprocessing_of
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes

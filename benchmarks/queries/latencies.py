@@ -16,7 +16,7 @@ from immr.index.vector_index import Collection
 from immr.machine import cores
 from immr.model.documents import PictureEmbeddings
 from immr.model.query_encoder import OnnxQueryEncoder
-from immr.search.by_kind import searcher_of
+from immr.search.evaluate_by_kind import searcher_of
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher, Wanted
 from immr.types import FloatArray, Item, ModelVersion, Region

@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image, ImageOps
 
-from immr.data import images
+from immr.data.pictures import picture_files
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.evaluation.matches.calibrate import FirstHits, LabelledEmbeddings, calibrate, first_hits
 from immr.evaluation.matches.photos import LabelledPictures, embed_with_textures, fitted, labelled
 from immr.evaluation.matches.rule import MatchRecipe, MatchRule
-from immr.model.card import Card
+from immr.model.model_card import Card
 from immr.types import FloatArray, Match
 
 RECIPE = MatchRecipe(min_photos=30)  # an untrained version has few correct first hits
@@ -133,7 +133,7 @@ def _coloured(drawings: Sequence[DatasetPhoto]) -> list[Image.Image]:
     coloured = []
     for drawing in drawings:
         ink, paper = (tuple(generator.integers(0, 256, 3).tolist()) for _ in range(2))
-        coloured.append(ImageOps.colorize(images.load(drawing.image, SIDE_PX).convert("L"), ink, paper))
+        coloured.append(ImageOps.colorize(picture_files.load(drawing.image, SIDE_PX).convert("L"), ink, paper))
     return coloured
 
 

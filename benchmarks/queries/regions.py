@@ -12,7 +12,7 @@ from benchmarks.queries.scenes import Scene, scene
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.evaluation.bootstrap import mean_estimates
 from immr.model.documents import encode_pictures
-from immr.search.by_kind import searcher_of
+from immr.search.evaluate_by_kind import searcher_of
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher, Wanted
 from immr.types import ModelVersion, Region

@@ -42,7 +42,7 @@ def try_out(world: World, seed: int, queries: int, fresh_queries: int) -> dict[s
     found |= {
         "sentence": learned.sentence,
         "passed": learned.verdict.passed,
-        "doubts": len(learned.doubts),
+        "bias_differences": len(learned.bias_differences),
         "examined": learned.propensities.relative_K[: worlds.SHOWN].round(3).tolist(),
         "trees": len(learned.ranker.trees.trees),
         "hand_ndcg": float(hand_Q.mean()),

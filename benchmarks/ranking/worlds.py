@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data.contract import IMPRESSIONS, QUERIES
-from immr.features.stats import PRIOR_IMPRESSIONS
+from immr.features.item_stats import PRIOR_IMPRESSIONS
 from immr.types import FloatArray, Item
 
 CATEGORIES, STYLES, BRANDS = 40, 16, 12
@@ -153,7 +153,7 @@ def write_log(
 
 
 def ctr(history: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """(N,) smoothed CTR of the last seven days, as in `immr.features.stats`; zeros without a history."""
+    """(N,) smoothed CTR of the last seven days, as in `immr.features.item_stats`; zeros without a history."""
     if not history:
         return np.zeros(1)
     shown_N = np.sum([shown for shown, _ in history[-7:]], axis=0)

@@ -32,12 +32,12 @@ import typer
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.serving.table import show
-from immr.deploy import marked
+from immr.deploy import process_marks
 from immr.deploy.bento_process import BentoProcess
 from immr.deploy.deployer import Deployment
 from immr.deploy.readiness import not_ready_because
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
-from immr.index.names import collection_name
+from immr.index.collection_names import collection_name
 from immr.packaging import bento
 from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe
@@ -247,7 +247,7 @@ def _worker(mark: str) -> psutil.Process:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(marked.MARK) == mark:
+            if process.environ().get(process_marks.MARK) == mark:
                 found.append((process.memory_info().rss, process.pid))
         except (psutil.Error, OSError):
             continue

@@ -20,7 +20,7 @@ import typer
 from fastapi import FastAPI, Form, UploadFile
 
 from immr.features.definitions import FEATURES, VIEW
-from immr.model.card import QUERY_ENCODER, Card, tuned_weights
+from immr.model.model_card import QUERY_ENCODER, Card, tuned_weights
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from immr.data.contract import IMPRESSIONS
-from immr.features.stats import item_stats
+from immr.features.item_stats import item_stats
 from immr.loop import govern
 from immr.model.documents import encode_documents
 from immr.settings import Settings

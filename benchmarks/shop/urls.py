@@ -33,7 +33,7 @@ import typer
 from PIL import Image
 
 from immr.data.mapping.shop_map import PictureRules
-from immr.data.pictures.downloads import Downloads
+from immr.data.pictures.remote.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.governance.catalogue import catalogue_set
 from immr.governance.governance_recipe import GovernanceRecipe

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.types import Scope
 
-from immr.data.pictures.kept import kept_here
+from immr.data.pictures.relocation import kept_here
 from immr.experiment.definition import DIRECT
 from serving.bento.answering import VersionService
 from serving.bento.inference_routes import add_inference

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from immr.data.mapping.shop_map import PictureRules
-from immr.data.pictures.async_requests import AsyncPictureRequests
-from immr.data.pictures.requests import RequestFailedError
+from immr.data.pictures.remote.async_requests import AsyncPictureRequests
+from immr.data.pictures.remote.requests import RequestFailedError
 from serving.wire.application import MAX_BODY_BYTES
 from serving.wire.problems import FieldProblem, ProblemError, invalid_fields
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from fastapi import Response
 from fastapi.responses import FileResponse, RedirectResponse
 
-from immr.data.images import media_type_at
+from immr.data.pictures.picture_files import media_type_at
 from serving.wire.problems import ProblemError
 
 _CACHE = {"Cache-Control": "public, max-age=3600"}

@@ -7,7 +7,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from immr.events.photos import PhotoStore
+from immr.events.query_photos import PhotoStore
 from serving.process.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from immr.errors import ExperimentError
-from immr.events.photos import PhotoStore
+from immr.events.query_photos import PhotoStore
 from immr.experiment.assignment import assign, group
 from immr.experiment.context import Dimensions
 from immr.experiment.definition import CHALLENGER, CHAMPION, PREVIEW, Experiment, Variant, load

@@ -123,7 +123,7 @@ class Parts:
             from immr.events.postgres.log import PostgresEventLog
 
             return PostgresEventLog(url)
-        from immr.events.sqlite import SqliteEventLog
+        from immr.events.sqlite.log import SqliteEventLog
 
         return SqliteEventLog(_path("IMMR_EVENTS_URL", url, "sqlite"))
 
@@ -133,8 +133,8 @@ class Parts:
         url = self.settings.launch_url
         if _expect("IMMR_LAUNCH_URL", url, "local", "kubeflow") == "kubeflow":
             from immr.cluster import api
-            from immr.launch.job_shape import JobShape
-            from immr.launch.kubeflow import KubeflowLauncher
+            from immr.launch.kubeflow.job_shape import JobShape
+            from immr.launch.kubeflow.kubeflow_launcher import KubeflowLauncher
 
             namespace, query = _namespace(url)
             shape = JobShape.from_query({"image": self.settings.pipeline_image} | query)

@@ -17,7 +17,7 @@ from immr.events import sql
 from immr.events.event_log import CLICKED_SCHEMA, JOINED_SCHEMA, SCHEMAS, SEARCHES_SCHEMA, EventLog
 from immr.events.kafka.log import KafkaEventLog
 from immr.events.postgres.log import PostgresEventLog
-from immr.events.sqlite import SqliteEventLog
+from immr.events.sqlite.log import SqliteEventLog
 from immr.types import Click, EventType, Impression, SearchRecord
 from tests.support.kafka_cluster import mock_cluster
 

@@ -11,10 +11,10 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from dashboards.actions import possible_actions
-from dashboards.live import Live
+from dashboards.live_experiment import LiveExperiment
 from immr.cli.application import app
 from immr.errors import ExperimentError, SettingsError
-from immr.events.sqlite import SqliteEventLog
+from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment import changes, history
 from immr.experiment.definition import Experiment, Variant, load, save
 from immr.experiment.revision import revision_of
@@ -119,7 +119,7 @@ def test_a_button_promotes_only_what_it_names(page: TestClient, home: Path) -> N
 def test_a_promotion_follows_from_the_log_and_not_from_what_the_page_shows(home: Path) -> None:
     """A large event log is read in the background, so the page may show what its last visitor saw."""
     log = SqliteEventLog(home / "events" / "events.db")
-    live = Live(Settings(home=home), log, list, dict, keep_s=3600)
+    live = LiveExperiment(Settings(home=home), log, list, dict, keep_s=3600)
 
     def shown() -> Decision:
         standing = live.standing()

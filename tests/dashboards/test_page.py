@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from dashboards import sections
-from immr.events.sqlite import SqliteEventLog
+from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment.definition import Holdout, load, save
 from immr.types import Click, Impression, SearchRecord
 from tests.support.opened_page import opened, photo, searched, text, whole

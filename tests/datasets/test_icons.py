@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from immr.data import images
+from immr.data.pictures import picture_files
 from immr.datasets import icons
 from immr.datasets.named import load_dataset
 from immr.errors import DatasetError
@@ -41,12 +41,12 @@ def mirror(tmp_path: Path) -> Path:
 def test_pictures_are_unpacked_and_labels_read(mirror: Path, tmp_path: Path) -> None:
     labelled = load_dataset("icons", mirror, tmp_path / "cache")
     assert [item.title for item in labelled.items] == ["Anchor", "Bell", "Cup", "Dog"]
-    assert images.load(labelled.items[0].image).getpixel((0, 0)) == (255, 0, 0)
+    assert picture_files.load(labelled.items[0].image).getpixel((0, 0)) == (255, 0, 0)
     assert [photo.item_id for photo in labelled.split("train")] == ["i-0", "i-0", "i-1"]
     unseen = labelled.split("val")[1]
     assert (unseen.item_id, unseen.source, unseen.unseen) == ("i-2", "bob", True)
     assert labelled.unseen_items == {"i-2"}
-    assert images.load(unseen.image).getpixel((0, 0)) == (0, 0, 255)
+    assert picture_files.load(unseen.image).getpixel((0, 0)) == (0, 0, 255)
     with pytest.raises(DatasetError, match="no split 'test': choose one of train, val"):
         labelled.split("test")
 

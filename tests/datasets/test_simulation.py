@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from immr.data.admission import admit
+from immr.data.validation.tables import admit
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.simulation import LOG_END, simulate
 from immr.datasets.simulation_recipe import SimulationRecipe, category_noise, symmetric_noise

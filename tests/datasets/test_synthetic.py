@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from immr.data.images import decode, read
+from immr.data.pictures.picture_files import decode, read
 from immr.datasets.synthetic import SyntheticRecipe, appearances, load
 from immr.errors import DatasetError
 

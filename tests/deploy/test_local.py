@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from immr.deploy import marked
+from immr.deploy import process_marks
 from immr.deploy.local import LocalDeployer
 from immr.errors import DeployError
 from immr.packaging import bento
@@ -50,7 +50,7 @@ def descendants(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(marked.MARK, "").startswith(f"{folder}|"):
+            if process.environ().get(process_marks.MARK, "").startswith(f"{folder}|"):
                 found.append(process)
         except (psutil.Error, OSError):
             continue
@@ -155,7 +155,7 @@ def test_processes_of_a_killed_run_are_found_and_stopped(tmp_path: Path) -> None
         "import os, subprocess, sys\n"
         "from pathlib import Path\n"
         "from immr.deploy import marked\n"
-        "environment = {**os.environ, marked.MARK: marked.mark(Path(sys.argv[1]), 'champion')}\n"
+        "environment = {**os.environ, process_marks.MARK: process_marks.mark(Path(sys.argv[1]), 'champion')}\n"
         "sleeper = ['sleep', '600']\n"
         "print(subprocess.Popen(sleeper, env=environment, start_new_session=True).pid, flush=True)\n"
         "sys.stdin.read()\n"
@@ -165,9 +165,9 @@ def test_processes_of_a_killed_run_are_found_and_stopped(tmp_path: Path) -> None
     ) as run:
         assert run.stdout is not None
         sleeper = psutil.Process(int(run.stdout.readline()))
-        assert marked.stop_orphans(tmp_path, timeout_s=5) == 0  # its starter is still alive
+        assert process_marks.stop_orphans(tmp_path, timeout_s=5) == 0  # its starter is still alive
         os.kill(run.pid, signal.SIGKILL)
-    assert marked.stop_orphans(tmp_path, timeout_s=5) == 1
+    assert process_marks.stop_orphans(tmp_path, timeout_s=5) == 1
     assert not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from immr.deploy import marked
+from immr.deploy import process_marks
 from immr.deploy.bento_process import BentoProcess
 from immr.deploy.deployer import Deployment
 from immr.deploy.local import LocalDeployer
@@ -133,7 +133,7 @@ def test_a_bento_that_was_packaged_again_is_started_by_the_next_deployment(
 
 def is_of(process: psutil.Process, folder: Path) -> bool:
     try:
-        return process.environ().get(marked.MARK, "").startswith(f"{folder}|")
+        return process.environ().get(process_marks.MARK, "").startswith(f"{folder}|")
     except (psutil.Error, OSError):
         return False
 

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from dashboards.lineage import Lineage
-from dashboards.live import Live
+from dashboards.live_experiment import LiveExperiment
 from dashboards.page import create_page
 from immr.cli import app
 from immr.experiment.definition import Experiment, load
@@ -177,6 +177,6 @@ def page_of(home: Settings) -> str:
     """The page's HTML, complete."""
     parts = connect(home)
     lineage = Lineage(parts.registry, lambda: None, home.drift_file, home.work_dir)
-    live = Live(home, parts.events, parts.registry.decisions, lineage.categories)
+    live = LiveExperiment(home, parts.events, parts.registry.decisions, lineage.categories)
     with TestClient(create_page(home, live, lineage)) as client:
         return whole(client)

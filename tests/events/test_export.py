@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.data.admission import admit
+from immr.data.validation.tables import admit
 from immr.data.contract import ITEMS
 from immr.errors import DataError, EventLogError
 from immr.events.event_log import EventLog
-from immr.events.photos import PhotoStore
+from immr.events.query_photos import PhotoStore
 from immr.loop import watch
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord

@@ -17,7 +17,7 @@ from typing import Protocol
 import pytest
 
 from immr.errors import EventLogError
-from immr.events.entries import Clicked, Shown
+from immr.events.journal_entries import Clicked, Shown
 from immr.events.journal import MAX_WAITING_BYTES, EventJournal
 from immr.types import Click, SearchRecord
 

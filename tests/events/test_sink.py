@@ -19,11 +19,11 @@ from immr.cli import app
 from immr.errors import EventLogError
 from immr.events.event_log import CLICKS_SCHEMA, JOINED_SCHEMA, SCHEMAS, SEARCHES_SCHEMA, EventLog, EventTable
 from immr.events.sink import on_disk, sink
-from immr.events.sqlite import SqliteEventLog
+from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment import changes
 from immr.experiment.definition import save
 from immr.loop.watch import read_out
-from immr.readout.relations import Parquet
+from immr.readout.event_views import Parquet
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
 from immr.wiring import connect

@@ -15,7 +15,7 @@ from immr.experiment.interleaving import Drafted, credit, draft
 from immr.readout.comparison import Interval
 from immr.readout.decision import DecisionPolicy, decide
 from immr.readout.preference import Preference, preference
-from immr.readout.printed.text import preference_rows
+from immr.readout.formats.text import preference_rows
 from immr.readout.readout import Readout, VariantReadout, readout
 
 rankings = st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=8)

@@ -2,7 +2,7 @@ import yaml
 
 from immr.features.definitions import FEATURE_STORE_YAML, FEATURES, definitions, on_redis
 from immr.features.redis_url import RedisUrl
-from immr.features.stats import SCHEMA
+from immr.features.item_stats import SCHEMA
 from immr.types import ItemFeatures
 
 

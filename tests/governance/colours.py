@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from immr.data import images
+from immr.data.pictures import picture_files
 from immr.errors import DataError
 from immr.types import FloatArray
 
@@ -22,7 +22,7 @@ class Colours:
 
 def _colours(uri: str) -> FloatArray:
     try:
-        pixels = np.asarray(images.decode(images.read(uri)).convert("RGB")).reshape(-1, 3)
+        pixels = np.asarray(picture_files.decode(picture_files.read(uri)).convert("RGB")).reshape(-1, 3)
     except DataError:
         return np.full(BINS**3, np.nan, np.float32)
     codes = (pixels.astype(np.int64) * BINS // 256) @ [BINS * BINS, BINS, 1]

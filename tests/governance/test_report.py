@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from immr.governance import report
-from immr.governance.steps import Example
+from immr.governance.step_counts import Example
 
 
 @pytest.fixture

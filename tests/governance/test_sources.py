@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from immr.data.mapping.shop_map import PictureRules
-from immr.data.pictures.downloads import Downloads
+from immr.data.pictures.remote.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TrainingSet
 from immr.datasets import synthetic

@@ -19,9 +19,9 @@ from dashboards.rules import for_namespace
 from immr.deploy.inference_service import MODEL_FORMAT, ServingShape, inference_service
 from immr.events.delivery import STOP_TIMEOUT_S
 from immr.governance.engines import spark_on_kubernetes
-from immr.launch.job_shape import JobShape
+from immr.launch.kubeflow.job_shape import JobShape
 from immr.launch.launcher import TrainingJob
-from immr.launch.pytorchjob import PyTorchJobs
+from immr.launch.kubeflow.pytorchjob import PyTorchJobs
 from immr.settings import Settings
 from pipelines import cluster
 from serving.gateway.app import FINISH_S

@@ -26,8 +26,8 @@ from immr.deploy.inference_service import ServingShape
 from immr.deploy.kserve import ROLES, KserveDeployer
 from immr.doctor.cluster import OPERATORS, examine_cluster
 from immr.errors import DeployError, TrainingError
-from immr.launch.job_shape import JobShape
-from immr.launch.kubeflow import KubeflowLauncher
+from immr.launch.kubeflow.job_shape import JobShape
+from immr.launch.kubeflow.kubeflow_launcher import KubeflowLauncher
 from immr.launch.launcher import TrainingJob
 from immr.settings import Settings
 from tests.k8s import schemas

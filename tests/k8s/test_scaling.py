@@ -16,7 +16,7 @@ from sqlalchemy.pool import QueuePool
 
 from immr.deploy.inference_service import ServingShape
 from immr.features import sql_registry
-from immr.launch.job_shape import JobShape
+from immr.launch.kubeflow.job_shape import JobShape
 from serving.process.metrics import Metrics
 from tests.k8s import schemas
 from tests.k8s.test_manifests import (

@@ -22,11 +22,11 @@ from immr.data.attributes import CLASS
 from immr.errors import ContractError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
-from immr.experiment.waiting import Queue, WaitingVersion, save_queue
+from immr.experiment.queue import Queue, WaitingVersion, save_queue
 from immr.index.outbox import Outbox
 from immr.loop import catalogue
 from immr.loop.index import index
-from immr.model.card import TOWERS, Card
+from immr.model.model_card import TOWERS, Card
 from immr.model.documents import encode_documents
 from immr.model.encoders.by_name import preprocessing_of
 from immr.model.towers import Towers
@@ -185,7 +185,7 @@ def test_an_item_both_changed_and_deleted_is_refused(settings: Settings, tmp_pat
     changed = write(tmp_path / "changed.parquet", [blue(settings)])
     (tmp_path / "gone.csv").write_text("item_id\nred\nblue\n")
     with pytest.raises(ContractError, match="blue is both changed and deleted"):
-        catalogue.write_down(connect(settings), changed, tmp_path / "gone.csv")
+        catalogue.record_changes(connect(settings), changed, tmp_path / "gone.csv")
     assert catalogue.outbox(connect(settings)).latest() == 0
 
 
@@ -335,7 +335,7 @@ def test_deletes_of_unknown_items_do_not_count_as_deletes(settings: Settings, tm
     parts = connect(settings)
     govern_here(settings)
     (tmp_path / "gone.csv").write_text("item_id\nred\nnowhere\n")
-    written = catalogue.write_down(parts, None, tmp_path / "gone.csv")
+    written = catalogue.record_changes(parts, None, tmp_path / "gone.csv")
     assert (written.deleted, written.unknown) == (1, ["nowhere"])
     assert catalogue.outbox(parts).last_of("nowhere") is not None  # a version in the making may have it
 

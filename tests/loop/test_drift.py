@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from immr.cli import app
 from immr.data.training_set import TrainingSet
 from immr.drift.findings import DriftPolicy, DriftReport
-from immr.events.photos import PhotoStore
+from immr.events.query_photos import PhotoStore
 from immr.loop import drift as drifting
-from immr.model.card import TOWERS, Card
+from immr.model.model_card import TOWERS, Card
 from immr.model.towers import Towers
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord

@@ -21,7 +21,7 @@ from immr import recipes
 from immr.data.training_set import TrainingSet
 from immr.errors import RankingError, RegistryError
 from immr.evaluation.matches.rule import MATCH_RULE
-from immr.events.photos import PhotoStore
+from immr.events.query_photos import PhotoStore
 from immr.loop import catalogue
 from immr.loop.evaluate import GATE_PASSED
 from immr.loop.rank import RANKER, RANKER_OF, personal_in_use, rank, rank_if_possible
@@ -29,7 +29,7 @@ from immr.model import documents
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.ranking.ranker_recipe import RankerRecipe
 from immr.registry.logged_models import Origin
-from immr.search.personal import Personal
+from immr.search.personal_signals import Personal
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.trees import Trees

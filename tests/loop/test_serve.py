@@ -27,7 +27,7 @@ from immr.loop.experiment.decide import _promote
 from immr.loop.experiment.queue import Waiting, start_or_wait
 from immr.loop.experiment.ramp import stop
 from immr.loop.experiment.rollback import roll_back
-from immr.loop.experiment.running import running_test
+from immr.loop.experiment.running_test import running_test
 from immr.loop.watch import read_out
 from immr.machine import backoff
 from immr.packaging import bento

@@ -12,7 +12,7 @@ import pytest
 
 from immr.errors import EventLogError, ExperimentError
 from immr.events.event_log import EventLog
-from immr.events.photos import PhotoStore
+from immr.events.query_photos import PhotoStore
 from immr.experiment import changes
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, save

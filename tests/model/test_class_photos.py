@@ -4,7 +4,7 @@ import numpy as np
 
 from immr.model.class_photos import ClassPhotos
 from immr.model.documents import encode_pictures
-from immr.model.features.class_photos import class_photos_of
+from immr.model.features.class_photo_features import class_photos_of
 from tests.support import tiny_training_set
 from tests.support.untrained_version import write_untrained
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from immr.model.card import IMAGE_ENCODER, Card
+from immr.model.model_card import IMAGE_ENCODER, Card
 from immr.model.documents import encode_documents, encode_pictures
 from immr.model.encoders.by_name import load_image_encoder
 from immr.model.model_recipe import FusionName

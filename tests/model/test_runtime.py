@@ -12,7 +12,7 @@ MANY_AT_ONCE = """
 import sys, threading
 from pathlib import Path
 import numpy as np
-from immr.model.card import QUERY_ENCODER, Card
+from immr.model.model_card import QUERY_ENCODER, Card
 from immr.model.runtime import Graph
 
 folder = Path(sys.argv[1])
@@ -46,7 +46,7 @@ def test_many_threads_can_make_the_first_run(tmp_path: Path) -> None:
 SIGNAL_AFTER_TWO_GRAPHS = """
 import os, signal, sys
 from pathlib import Path
-from immr.model.card import QUERY_ENCODER
+from immr.model.model_card import QUERY_ENCODER
 from immr.model.runtime import Graph
 
 file = Path(sys.argv[1]) / QUERY_ENCODER

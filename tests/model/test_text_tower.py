@@ -10,7 +10,7 @@ import torch
 
 from immr.errors import TrainingError
 from immr.model import text_tower
-from immr.model.card import TEXT_ENCODER
+from immr.model.model_card import TEXT_ENCODER
 from immr.model.encoders.by_name import load_text_encoder
 from immr.model.features.document_features import DocumentArrays
 from immr.model.features.text_features import Tokens

@@ -31,10 +31,10 @@ def spec(compiled: Path) -> dict[str, Any]:
 
 def test_changes_are_recorded_once_and_delivery_is_retried(spec: dict[str, Any]) -> None:
     tasks = spec["root"]["dag"]["tasks"]
-    assert set(tasks) == {"write-down", "deliver"}
-    assert "retryPolicy" not in tasks["write-down"]
+    assert set(tasks) == {"record-changes", "deliver"}
+    assert "retryPolicy" not in tasks["record-changes"]
     assert tasks["deliver"]["retryPolicy"]["maxRetryCount"] == 2
-    assert tasks["deliver"]["dependentTasks"] == ["write-down"]
+    assert tasks["deliver"]["dependentTasks"] == ["record-changes"]
     assert {each["container"]["image"] for each in spec["deploymentSpec"]["executors"].values()} == {IMAGE}
 
 

@@ -14,7 +14,7 @@ from immr.readout.comparison import (
     rate,
     standard_error,
 )
-from immr.readout.users import aggregates_of
+from immr.readout.user_moments import aggregates_of
 
 
 def side(users: int, ctr: float, seed: int = 0) -> Aggregates:

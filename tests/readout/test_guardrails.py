@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from immr.errors import ExperimentError
-from immr.events.sqlite import SqliteEventLog
+from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment.assignment import assign
 from immr.readout.decision import Decision, DecisionPolicy, decide
 from immr.readout.guardrails import GuardrailPolicy, breaches, excess_lower_bound, slow_limit
-from immr.readout.health import SLOW_MS, Health
+from immr.readout.variant_health import SLOW_MS, Health
 from immr.readout.readout import readout
-from immr.readout.users import RatioMoments
+from immr.readout.user_moments import RatioMoments
 from immr.types import Click, Impression, SearchRecord
 from tests.readout.even_experiment import EXPERIMENT, NOON
 

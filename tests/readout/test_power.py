@@ -9,7 +9,7 @@ from tea_tasting.aggr import Aggregates
 from immr.errors import ExperimentError
 from immr.readout.comparison import CTR, Look, compare
 from immr.readout.power import Plan, plan, planned_users
-from immr.readout.users import aggregates_of
+from immr.readout.user_moments import aggregates_of
 
 
 def clumpy(rng: np.random.Generator, users: int, lift: float = 0.0) -> Aggregates:

@@ -18,10 +18,10 @@ from scipy.stats import norm
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.comparison import CTR, Comparison, Look, compare
-from immr.readout.printed.text import as_rows
+from immr.readout.formats.text import as_rows
 from immr.readout.readout import readout
 from immr.readout.sequential import always_valid_half_width, tuned_rho
-from immr.readout.users import RatioMoments, aggregates_of, rate_difference
+from immr.readout.user_moments import RatioMoments, aggregates_of, rate_difference
 
 POSITIONS = 5
 Z = norm.ppf(0.975)

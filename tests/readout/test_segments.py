@@ -12,8 +12,8 @@ import pytest
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, Variant
-from immr.readout.printed import tidy
-from immr.readout.printed.text import segment_rows
+from immr.readout.formats import tidy
+from immr.readout.formats.text import segment_rows
 from immr.readout.readout import readout
 from immr.readout.segments import MAX_SEGMENTS, OTHER, UNKNOWN, Segment, _order, holm, segments
 from immr.storage.table_files import to_csv

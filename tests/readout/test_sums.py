@@ -16,10 +16,10 @@ import pytest
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.bots import NO_CLICK, TOO_FAST, BotPolicy
-from immr.readout.health import SLOW_MS
-from immr.readout.printed.text import secondary_rows
+from immr.readout.variant_health import SLOW_MS
+from immr.readout.formats.text import secondary_rows
 from immr.readout.readout import Readout, readout
-from immr.readout.relations import Parquet, split_at_start
+from immr.readout.event_views import Parquet, split_at_start
 from immr.readout.sums import sum_up
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)

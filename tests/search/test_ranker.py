@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from immr.errors import RankingError
-from immr.search.personal import Personal, personal_names
+from immr.search.personal_signals import Personal, personal_names
 from immr.search.ranker import RANKER, Ranker
 from immr.search.ranking import RankingRecipe, rank
 from immr.search.signals import names

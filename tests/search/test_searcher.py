@@ -20,7 +20,7 @@ from immr.index.vector_index import EVERYTHING, Collection
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.model.text_query_encoder import TextQueryEncoder
 from immr.search.grouping import MEMBERS
-from immr.search.personal import Personal, personal_names
+from immr.search.personal_signals import Personal, personal_names
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Cursor, Searcher, Wanted

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._pytree import tree_leaves, tree_map
 
-from immr.train.classifier import sharded
-from immr.train.inputs import squares
+from immr.train.classifier import sharded_classifier
+from immr.train.inputs import augmented_pictures
 
 GPU = "cuda:0"
 
@@ -83,9 +83,9 @@ def fake_gpu(monkeypatch: Any) -> Iterator[FakeTensorMode]:
             patch.setattr(torch.cuda, name, MagicMock())
         patch.setattr(torch.cuda, "stream", lambda _: nullcontext())
         patch.setattr(FakeTensor, "record_stream", lambda *_: None, raising=False)
-        for owner, name in ((squares.Drawing, "of"), (squares, "sheets")):
+        for owner, name in ((augmented_pictures.Drawing, "of"), (augmented_pictures, "sheets")):
             patch.setattr(owner, name, on_the_host(getattr(owner, name)))
-        patch.setattr(sharded, "cuda_graph", _recorded)
+        patch.setattr(sharded_classifier, "cuda_graph", _recorded)
         patch.setattr("triton.runtime.interpreter.GridExecutor.__call__", _launched)
         with mode:
             yield mode

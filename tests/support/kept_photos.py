@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from immr.events.photos import PhotoStore
+from immr.events.query_photos import PhotoStore
 
 
 def by_query(store: PhotoStore) -> dict[str, Path]:

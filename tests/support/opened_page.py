@@ -12,9 +12,9 @@ import httpx
 from starlette.testclient import TestClient
 
 from dashboards.lineage import Lineage
-from dashboards.live import Live
+from dashboards.live_experiment import LiveExperiment
 from dashboards.page import create_page
-from immr.events.sqlite import SqliteEventLog
+from immr.events.sqlite.log import SqliteEventLog
 from immr.settings import Settings
 from tests.support.page_home import STARTED, VersionsThere
 from tests.support.patience import until
@@ -32,7 +32,7 @@ def opened(
     there = Settings(home=home, **settings)
     log = SqliteEventLog(home / "events" / "events.db")
     lineage = Lineage(VersionsThere(STARTED), lambda: STARTED, home / "drift.json", home / "sets", keep_s=0)
-    live = Live(there, log, lambda: decisions, lineage.categories, keep_s=0)
+    live = LiveExperiment(there, log, lambda: decisions, lineage.categories, keep_s=0)
     with TestClient(create_page(there, live, lineage, samples)) as client:
         yield client
     log.close()

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from immr.drift.findings import CATEGORIES, FEATURES, PHOTOS, DriftFinding, DriftReport
-from immr.events.sqlite import SqliteEventLog
+from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
 from immr.experiment.history import Happening, TestEvent, append
-from immr.experiment.waiting import Queue, WaitingVersion, save_queue
+from immr.experiment.queue import Queue, WaitingVersion, save_queue
 from immr.loop.experiment.aa import COPY_OF
 from immr.registry.versions import PIPELINE_RUN
 from immr.types import ALL_ROLES, Click, Impression, ModelVersion, Role, SearchRecord

@@ -156,7 +156,7 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
 
 def built(index: Path, collection: str) -> tuple[QdrantClient, dict[str, str]]:
     """A client on a collection built in local mode, with the names it would have on a server."""
-    from immr.index.folder_storage import LOCAL_MODE, FolderStorage
+    from immr.index.storages.folder_storage import LOCAL_MODE, FolderStorage
 
     folders = FolderStorage(index, LOCAL_MODE)
     content = folders.published(collection) or ""

@@ -15,10 +15,10 @@ from immr.model.features.image_features import image_hashes
 from immr.model.features.text_features import Tokens
 from immr.model.towers import Towers
 from immr.train import stages
-from immr.train.classifier.shard import Shard
-from immr.train.classifier.sharded import make_classifier
+from immr.train.classifier.class_shard import Shard
+from immr.train.classifier.sharded_classifier import make_classifier
 from immr.train.inputs.features import TrainingArrays
-from immr.train.inputs.sources import FrozenInputs
+from immr.train.inputs.tower_inputs import FrozenInputs
 from immr.train.loop import Trainer
 from immr.train.world import World
 from tests.support.tiny_training_set import MODEL, TRAIN

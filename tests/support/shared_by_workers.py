@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from immr.model.encoders import graph
+from immr.model.encoders import onnx_graph
 from immr.model.model_recipe import ModelRecipe
 
 
@@ -33,12 +33,12 @@ def made_once(path: Path, make: Callable[[Path], object]) -> Path:
 
 def exported_once(folder: Path) -> Callable[[ModelRecipe, Path | None], bytes]:
     """A replacement for `graph._export`, which takes seconds, that exports each pretrained encoder once."""
-    export = graph._export
+    export = onnx_graph._export
 
     def exported(recipe: ModelRecipe, weights: Path | None) -> bytes:
         if weights is not None:
             return export(recipe, weights)
-        name = f"{graph.frozen_hash(recipe)}-{recipe.image_size_px}.onnx"
+        name = f"{onnx_graph.frozen_hash(recipe)}-{recipe.image_size_px}.onnx"
         return made_once(folder / name, lambda new: new.write_bytes(export(recipe, None))).read_bytes()
 
     return exported

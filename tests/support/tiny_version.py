@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from immr.evaluation.matches.rule import MATCH_RULE, MatchRule, PhotoDomain
-from immr.model.card import QUERY_ENCODER, TEXT_ENCODER, TOKENIZER, Card
+from immr.model.model_card import QUERY_ENCODER, TEXT_ENCODER, TOKENIZER, Card
 from immr.model.model_recipe import ModelRecipe
 from immr.model.preprocessing import Preprocessing
 from immr.model.query_encoder import OnnxQueryEncoder

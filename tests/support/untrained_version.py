@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from immr.model.card import TOWERS, Card
+from immr.model.model_card import TOWERS, Card
 from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
 from immr.model.model_recipe import FusionName
 from immr.model.towers import Towers

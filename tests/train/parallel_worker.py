@@ -16,7 +16,7 @@ from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.inputs.features import TrainingArrays, training_arrays
 from immr.train.job import TrainJob, run
 from immr.train.loop import Trainer
-from immr.train.parallel import whole_state
+from immr.train.sharded_encoder import whole_state
 from immr.train.stages import fine_tuning
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World, world_from_environment

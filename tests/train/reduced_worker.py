@@ -10,8 +10,8 @@ import torch
 
 from immr.model.encoders.by_name import load_image_encoder
 from immr.train.classifier.collectives import sum_gradients
-from immr.train.inputs.live import autocast
-from immr.train.parallel import shard
+from immr.train.inputs.augmented_inputs import autocast
+from immr.train.sharded_encoder import shard
 from immr.train.world import World, world_from_environment
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from immr.train.checkpoint import Checkpoints, Learned
 from immr.train.classifier.collectives import sum_gradients
-from immr.train.classifier.sharded import (
+from immr.train.classifier.sharded_classifier import (
     Classifier,
     SampledClassifier,
     Shard,

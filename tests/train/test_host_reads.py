@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from immr.train.checkpoint import Checkpoints
-from immr.train.classifier.shard import Shard
-from immr.train.classifier.sharded import make_classifier
+from immr.train.classifier.class_shard import Shard
+from immr.train.classifier.sharded_classifier import make_classifier
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.inputs.features import TrainingArrays
 from immr.train.loop import Trainer

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from immr.evaluation.exact_search import best_picture
-from immr.model.card import Card
+from immr.model.model_card import Card
 from immr.model.documents import encode_documents, encode_pictures
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.train.job import TrainJob, run

@@ -9,7 +9,7 @@ from immr.errors import TrainingError
 from immr.train.checkpoint import Checkpoints
 from immr.train.inputs.batches import BatchPlan, Rows
 from immr.train.inputs.features import TrainingArrays, training_arrays
-from immr.train.inputs.sources import FrozenInputs
+from immr.train.inputs.tower_inputs import FrozenInputs
 from immr.train.loop import Trainer
 from immr.train.world import World
 from tests.support import tiny_training_set

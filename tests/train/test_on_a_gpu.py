@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.utils._pytree import tree_leaves
 
-from immr.model.encoders.frozen import PictureBatch, TorchEncoder
+from immr.model.encoders.frozen_features import PictureBatch, TorchEncoder
 from immr.model.features.pixels import PixelCache
 from immr.train import stages
-from immr.train.classifier.shard import Shard
-from immr.train.classifier.sharded import SampledClassifier, make_classifier
+from immr.train.classifier.class_shard import Shard
+from immr.train.classifier.sharded_classifier import SampledClassifier, make_classifier
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.inputs.features import TrainingArrays
 from immr.train.loop import Trainer

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from immr.errors import RecipeError
-from immr.model.card import IMAGE_ENCODER
+from immr.model.model_card import IMAGE_ENCODER
 from immr.model.documents import encode_documents
 from immr.model.encoders.by_name import load_image_encoder
 from immr.model.query_encoder import OnnxQueryEncoder

@@ -32,7 +32,7 @@ from immr.storage.atomic import write_atomically
 from immr.storage.table_files import of_records
 
 if TYPE_CHECKING:
-    from immr.data.check import TableReport
+    from immr.data.validation.check import TableReport
 
 _COLUMNS = ("table", "files", "sampled", "valid", "fits", "problem", "rows", "example", "error")
 
@@ -52,7 +52,7 @@ def data_check(
     as_json: AsJson = False,
 ) -> None:
     """Check a sample of your tables against the data contract; exit 1 if something does not fit."""
-    from immr.data.check import check, proposed_mapping
+    from immr.data.validation.check import check, proposed_mapping
     from immr.data.sources.shop import Shop
 
     shop = Shop.of(source, mapping)

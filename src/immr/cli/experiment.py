@@ -38,7 +38,7 @@ from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history
 from immr.loop.experiment.queue import waiting
 from immr.loop.experiment.rollback import roll_back
-from immr.loop.experiment.running import running_test
+from immr.loop.experiment.running_test import running_test
 from immr.loop.experiment.start import shadow, start
 from immr.machine.wording import by_number
 from immr.wiring import Parts
@@ -259,7 +259,7 @@ def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.
 
 
 def _show(watched: watch_verb.Watched, as_csv: bool, parquet: Path | None, as_json: bool) -> None:
-    from immr.readout.printed import tidy
+    from immr.readout.formats import tidy
 
     if saved(lambda: tidy.rows(watched.readout, watched.segments), as_csv, parquet, as_json):
         return
@@ -280,8 +280,8 @@ def _print_experiment(experiment: Experiment, as_json: bool) -> None:
 
 
 def _print_readout(watched: watch_verb.Watched) -> None:
-    from immr.readout.printed import text
-    from immr.readout.printed.report import progress
+    from immr.readout.formats import text
+    from immr.readout.formats.report import progress
 
     experiment, readout = watched.experiment, watched.readout
     _print_table(text.TITLES[experiment.kind], text.as_rows(readout))

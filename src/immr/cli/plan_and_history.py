@@ -216,8 +216,8 @@ def experiment_holdout(
 
     Example: `immr experiment start --holdout 5`, and after some tests `immr experiment holdout`
     """
-    from immr.readout.printed import tidy
-    from immr.readout.printed.text import holdout_rows
+    from immr.readout.formats import tidy
+    from immr.readout.formats.text import holdout_rows
 
     found = read_holdout(parts_of(ctx))
     if saved(lambda: tidy.rows(found.readout), as_csv, parquet, as_json):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from immr.data.column_types import UnsuitableTypeError, convert, why_lost
-from immr.data.pictures import further
+from immr.data.pictures import additional_pictures
 from immr.errors import ContractError
 from immr.types import AttributeKind, AttributeValue, Item
 
@@ -104,8 +104,8 @@ def pack(
 def item_of(row: Mapping[str, Any]) -> Item:
     """An item from a row of IMMR's tables."""
     attributes = json.loads(row.get(COLUMN) or "{}")
-    pictures = further.unpack(row.get(further.COLUMN))
-    return Item(**{**row, COLUMN: attributes, further.COLUMN: pictures})
+    pictures = additional_pictures.unpack(row.get(additional_pictures.COLUMN))
+    return Item(**{**row, COLUMN: attributes, additional_pictures.COLUMN: pictures})
 
 
 def kinds_of(items: Sequence[Item]) -> dict[str, AttributeKind]:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from immr.data.attributes import CLASS, item_of
 from immr.data.contract import CONTRACT
-from immr.data.pictures.kept import item_kept_here, kept_here
+from immr.data.pictures.relocation import item_kept_here, kept_here
 from immr.errors import ContractError
 from immr.types import Item
 

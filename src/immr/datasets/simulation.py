@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES
-from immr.data.pictures import further
+from immr.data.pictures import additional_pictures
 from immr.datasets import shoppers
 from immr.datasets.broken_rows import with_broken_rows
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
@@ -104,7 +104,7 @@ def _microseconds(moment: datetime) -> int:
 def _items_table(labelled: LabelledSet, loaded_at: datetime) -> pa.Table:
     columns = {name: [getattr(item, name) for item in labelled.items] for name in ITEMS.columns.names}
     columns["updated_at"] = [loaded_at] * len(labelled.items)
-    columns[further.COLUMN] = [further.packed(item.images) for item in labelled.items]
+    columns[additional_pictures.COLUMN] = [additional_pictures.packed(item.images) for item in labelled.items]
     return pa.table(columns, schema=ITEMS.columns)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from immr.deploy import marked
+from immr.deploy import process_marks
 from immr.deploy.deployer import Deployment
 from immr.deploy.readiness import not_ready_because
 from immr.errors import DeployError
@@ -42,7 +42,7 @@ class BentoProcess:
         log_file = folder / f"{name}.log"
         with suppress(FileNotFoundError):
             log_file.replace(earlier_log(log_file))
-        mark = marked.mark(folder, name)
+        mark = process_marks.mark(folder, name)
         port = urlsplit(deployment.url).port
         command = [sys.executable, "-m", "immr.packaging.serve", deployment.bento]
         command += ["--host", HOST, "--port", str(port)]
@@ -53,7 +53,7 @@ class BentoProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**environment, "BENTOML_DO_NOT_TRACK": "True", marked.MARK: mark},
+                env={**environment, "BENTOML_DO_NOT_TRACK": "True", process_marks.MARK: mark},
                 start_new_session=True,  # so that Ctrl-C reaches only this process, which then stops it
             )
         log.info("starting %s at %s, log in %s", deployment.bento, deployment.url, log_file)
@@ -91,7 +91,7 @@ class BentoProcess:
 
     def stop(self) -> None:
         """Stop the process and its workers, which BentoML starts in separate sessions."""
-        marked.stop(self.mark, STOP_TIMEOUT_S)
+        process_marks.stop(self.mark, STOP_TIMEOUT_S)
         self.popen.wait()
         log.info("stopped %s", self.deployment.bento)
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
-from immr.deploy import marked
+from immr.deploy import process_marks
 from immr.deploy.bento_content import built_content
 from immr.deploy.bento_process import HOST, STOP_TIMEOUT_S
 from immr.deploy.deployer import Deployment
@@ -143,7 +143,7 @@ class LocalDeployer:
         if not self.current():
             raise DeployError("nothing is deployed: run `immr deploy` first")
         with self._alone(), ExitStack() as stack:
-            if left := marked.stop_orphans(self._folder, STOP_TIMEOUT_S):
+            if left := process_marks.stop_orphans(self._folder, STOP_TIMEOUT_S):
                 log.warning("stopped %s that a killed `immr serve` had left behind", counted(left, "process"))
             self._supervisor = BentoSupervisor(self._folder, self._bento_home, self._environment)
             stack.callback(self._supervisor.stop)

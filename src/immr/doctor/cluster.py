@@ -15,8 +15,8 @@ from immr.doctor.pipelines import PATH as _WORKFLOW_DEFAULTS
 from immr.doctor.pipelines import REMEDY as _RETRIES_REMEDY
 from immr.doctor.pipelines import retries_of
 from immr.errors import ImmrError
-from immr.launch.operators import KINDS, choose, served
-from immr.launch.trainjob import RUNTIME, TrainJobs
+from immr.launch.kubeflow.operators import KINDS, choose, served
+from immr.launch.kubeflow.trainjob import RUNTIME, TrainJobs
 from immr.settings import Settings, query_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from immr.deploy.inference_service import ServingShape
 from immr.doctor.finding import Finding
 from immr.errors import ContractError, SettingsError
-from immr.launch.job_shape import JobShape
+from immr.launch.kubeflow.job_shape import JobShape
 from immr.packaging.requirements import install_command
 from immr.settings import query_of, without_credentials
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from immr.data.thumbnails import thumbnail
+from immr.data.pictures.thumbnails import thumbnail
 from immr.evaluation import gallery, report_charts
 from immr.evaluation.bootstrap import Estimate, cautious_difference
 from immr.evaluation.confusions import Confusion, confusions

@@ -14,7 +14,7 @@ from immr.data.sources.catalogue_copy import CatalogueCopy
 from immr.errors import EventLogError
 from immr.machine.wording import counted
 from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
-from immr.readout.relations import Parquet
+from immr.readout.event_views import Parquet
 from immr.readout.sums import open_queries
 from immr.storage.atomic import replace_folder_atomically
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO
 
 from immr.errors import EventLogError
-from immr.events.entries import Entry, from_line, to_line
-from immr.events.refused import RefusedEvents
+from immr.events.journal_entries import Entry, from_line, to_line
+from immr.events.refused_events import RefusedEvents
 
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 """Limit on the size of waiting events: about 150,000 searches with ten hits."""

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from immr.events.event_log import SCHEMAS, EventLog, EventTable
-from immr.readout.relations import Parquet
+from immr.readout.event_views import Parquet
 from immr.storage.atomic import writing_atomically
 
 FILE = "data.parquet"

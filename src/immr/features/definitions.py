@@ -6,7 +6,7 @@ import textwrap
 from datetime import timedelta
 from typing import Any
 
-from immr.features.clicks import USER_TTL
+from immr.features.user_clicks import USER_TTL
 from immr.features.redis_url import RedisUrl, connection_string
 
 PROJECT = "immr"

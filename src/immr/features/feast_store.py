@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from immr.errors import ContractError, FeaturesUnavailableError
-from immr.features import forgotten
-from immr.features.clicks import USERS_SCHEMA
+from immr.features import forgotten_users
+from immr.features.user_clicks import USERS_SCHEMA
 from immr.features.definitions import (
     FEATURE_STORE_YAML,
     OFFLINE_FILE,
@@ -42,7 +42,7 @@ from immr.features.repository import (
     open_repository,
     quiet,
 )
-from immr.features.stats import appended, checked
+from immr.features.item_stats import appended, checked
 from immr.features.user_view import UserView
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
@@ -212,7 +212,7 @@ class FeastFeatures:
             SettingsError: the online store cannot delete a user.
         """
         with self._write_lock(), answers(self._path):
-            forgotten.add(self._path, user_id)
+            forgotten_users.add(self._path, user_id)
             if (self._path / _YAML).is_file() and not self._registry_is_missing():
                 UserView(self._open_writer()).delete(user_id)
 
@@ -251,7 +251,7 @@ class FeastFeatures:
             return
         write_atomically(self._path / _USERS, "")
         rows = USERS_SCHEMA.empty_table() if users is None else users.cast(USERS_SCHEMA)
-        UserView(store).replace(forgotten.without(self._path, rows))
+        UserView(store).replace(forgotten_users.without(self._path, rows))
         if users is None:
             (self._path / _USERS).unlink()
 

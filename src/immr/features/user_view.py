@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from immr.errors import SettingsError
-from immr.features.clicks import USER_TTL
+from immr.features.user_clicks import USER_TTL
 from immr.features.definitions import USER_FEATURES, USER_VIEW
 from immr.features.online_view import OnlineView
 from immr.types import UserFeatures

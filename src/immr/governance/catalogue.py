@@ -10,15 +10,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.data.admission import admit_table
+from immr.data.validation.tables import admit_table
 from immr.data.contract import ITEMS
-from immr.data.pictures.downloads import Downloads
+from immr.data.pictures.remote.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TrainingSet
-from immr.governance import images, manifest, report
+from immr.governance import manifest, report
+from immr.governance import image_checks
 from immr.governance.govern import JUDGEMENTS_SCHEMA, QUERIES_SCHEMA, input_of, item_columns
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.steps import Ledger, Step
+from immr.governance.step_counts import Ledger, Step
 from immr.governance.workspace import Workspace, building
 
 _log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def catalogue_set(
         ledger.steps.append(Step("contract", "items", counts.rows_in, counts.valid, counts.rejected))
         admitted = workspace.scratch / "items.parquet"
         tables = {"items": workspace.read(admitted)}
-        seen = images.inspected(workspace, tables, folder, recipe, downloads)["items"]
+        seen = image_checks.inspected(workspace, tables, folder, recipe, downloads)["items"]
         items = ledger.passed("images", "items", seen, ["detail"])
         _write(workspace, ledger, items, item_columns(admitted), folder, recipe)
     training_set = TrainingSet(out)

@@ -10,19 +10,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.data.admission import Admission, admit
+from immr.data.validation.tables import Admission, admit
 from immr.data.attributes import COLUMN as ATTRIBUTES
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableContract
-from immr.data.pictures.downloads import Downloads
+from immr.data.pictures.remote.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import HELD_OUT, TrainingSet
 from immr.errors import RecipeError
-from immr.governance import balance, classes, edges, images, manifest, report
+from immr.governance import balance, manifest, report
+from immr.governance.graph import classes
+from immr.governance.graph import edges
+from immr.governance import image_checks
 from immr.governance.embedder import Embedder
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels import appearance
 from immr.governance.splits import held_out, split
-from immr.governance.steps import Ledger, Step
+from immr.governance.step_counts import Ledger, Step
 from immr.governance.workspace import Workspace, building
 from immr.machine.wording import counted
 
@@ -173,7 +176,7 @@ class _Run:
     def _pictured(self) -> tuple[Any, Any, Any]:
         """items, queries and judgements, each with image_sha256, reason and detail."""
         tables = {contract.name: self._table(contract) for contract in (ITEMS, QUERIES, JUDGEMENTS)}
-        seen = images.inspected(self._work, tables, self._folder, self._recipe, self._downloads)
+        seen = image_checks.inspected(self._work, tables, self._folder, self._recipe, self._downloads)
         return seen["items"], seen["queries"], seen["judgements"]
 
     def _table(self, contract: TableContract) -> Any:

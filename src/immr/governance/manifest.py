@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.steps import Step
+from immr.governance.step_counts import Step
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
 

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from immr.data.admission import rejected_files
-from immr.data.tables import printed
-from immr.data.thumbnails import thumbnail
-from immr.governance.steps import EXAMPLES, Example
+from immr.data.validation.tables import rejected_files
+from immr.data.table_chunks import printed
+from immr.data.pictures.thumbnails import thumbnail
+from immr.governance.step_counts import EXAMPLES, Example
 from immr.storage.atomic import write_atomically
 
 _REASONS_IN_SUMMARY = 5

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from immr.data.attributes import kinds_of
-from immr.data.mapping.paths import canonical_path
+from immr.data.mapping.category_paths import canonical_path
 from immr.errors import ContractError, IndexMismatchError
 from immr.index.binding import Binding
 from immr.index.recall import are_unit_rows

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from immr.data.pictures.kept import item_kept_here
+from immr.data.pictures.relocation import item_kept_here
 from immr.errors import ImmrError, IndexMismatchError
 from immr.index.vector_index import VectorIndex
 from immr.types import Item

@@ -19,10 +19,10 @@ from immr.index.collection import QdrantCollection
 from immr.index.documents import Documents, check, payload, point_id
 from immr.index.engines.connection import REQUEST_TIMEOUT_S
 from immr.index.engines.errors import translate_errors
-from immr.index.folder_storage import EDGE, EDGE_INT8, LOCAL_MODE, FolderStorage
-from immr.index.names import collection_name, content_name, version_of
-from immr.index.server_storage import ServerStorage
-from immr.index.storage import Storage
+from immr.index.storages.folder_storage import EDGE, EDGE_INT8, LOCAL_MODE, FolderStorage
+from immr.index.collection_names import collection_name, content_name, version_of
+from immr.index.storages.server_storage import ServerStorage
+from immr.index.storages.storage import Storage
 from immr.index.vector_index import Changes, Content, IndexReport
 from immr.machine.wording import counted
 from immr.types import FloatArray, Item, ModelVersion

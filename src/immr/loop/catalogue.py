@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from immr.data.admission import TableCounts
+from immr.data.validation.tables import TableCounts
 from immr.data.attributes import CLASS
 from immr.data.contract import ITEMS
 from immr.data.item_changes import read_ids, read_items
 from immr.errors import ContractError, ImmrError, IndexMismatchError
 from immr.experiment.definition import load
-from immr.experiment.waiting import load_queue
+from immr.experiment.queue import load_queue
 from immr.index.outbox import Change, Delivered, Outbox, last_change, with_changes
 from immr.index.vector_index import Changes
 from immr.loop import govern
@@ -103,7 +103,7 @@ def unknown(parts: Parts, item_ids: Sequence[str]) -> list[str]:
     return [item_id for item_id in item_ids if item_id in deleted | unchanged]
 
 
-def write_down(parts: Parts, changed: Path | None, deleted: Path | None) -> Written:
+def record_changes(parts: Parts, changed: Path | None, deleted: Path | None) -> Written:
     """Append two files of changes to the outbox atomically, without delivering them.
 
     Args:
@@ -162,10 +162,10 @@ def status(parts: Parts) -> list[Progress]:
 
 def load_what_changes_need(parts: Parts) -> Iterator[None]:
     """Load the libraries and encoders that a change needs, and connect to MLflow, in steps of a second or two."""
-    from immr.data import rules
+    from immr.data.validation import row_rules
     from immr.model.documents import load_encoders
 
-    rules.rules_of(ITEMS, datetime.now(UTC))
+    row_rules.rules_of(ITEMS, datetime.now(UTC))
     yield
     versions, cache_dir = _with_collection(parts), parts.settings.cache_dir
     yield

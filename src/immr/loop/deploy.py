@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from immr.errors import DeployError, ExperimentRunningError, IndexUnavailableError
 from immr.loop.evaluate import GATE_PASSED
-from immr.loop.experiment.completing import completed
-from immr.loop.experiment.running import running_test
+from immr.loop.experiment.recovery import completed
+from immr.loop.experiment.running_test import running_test
 from immr.machine.wording import listed
 from immr.packaging import bento as bentos
 from immr.types import CHALLENGER_ROLES

@@ -17,7 +17,7 @@ from immr.storage.scratch import rows_at
 if TYPE_CHECKING:
     from immr.data.training_set import TrainingSet
     from immr.drift.findings import DriftPolicy, DriftReport
-    from immr.drift.recent import Recent
+    from immr.drift.recent_behaviour import Recent
     from immr.types import FloatArray, ModelVersion
     from immr.wiring import Parts
 
@@ -33,7 +33,7 @@ def drift(
 ) -> DriftReport:
     """Compare the last days with the photos held out of the training set, and write the report for the page.
 
-    Each user contributes one photo and one click, see `immr.drift.recent`.
+    Each user contributes one photo and one click, see `immr.drift.recent_behaviour`.
 
     Args:
         parts: The process's adapters.
@@ -47,7 +47,7 @@ def drift(
         ImageError: A held-out photo is missing or unreadable.
     """
     from immr.drift import findings
-    from immr.drift.recent import sample
+    from immr.drift.recent_behaviour import sample
 
     policy = policy or findings.DriftPolicy()
     now = datetime.now(UTC)
@@ -83,8 +83,8 @@ def drift(
 
 
 def _now_seen(parts: Parts, since: datetime, category: Mapping[str, str], policy: DriftPolicy) -> Recent:
-    from immr.drift.recent import recent
-    from immr.events.photos import PhotoStore
+    from immr.drift.recent_behaviour import recent
+    from immr.events.query_photos import PhotoStore
     from immr.events.sink import on_disk
 
     with (

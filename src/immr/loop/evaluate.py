@@ -15,7 +15,7 @@ import numpy as np
 
 from immr.data.training_set import LabelledPhoto, TrainingSet
 from immr.errors import DataError
-from immr.model.card import Card
+from immr.model.model_card import Card
 from immr.registry.reports import Report, publish
 from immr.storage import fingerprint
 
@@ -285,7 +285,7 @@ def _by_kind(
     recipe: Recipe,
 ) -> Mapping[str, KindResult]:
     from immr.model.documents import encode_pictures
-    from immr.search.by_kind import evaluate_by_kind, searcher_of
+    from immr.search.evaluate_by_kind import evaluate_by_kind, searcher_of
 
     if not kinds:
         return {}

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immr import __version__
-from immr.data.content import content_hash
+from immr.data.content_hashes import content_hash
 from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
-from immr.data.pictures.downloads import Downloads
-from immr.data.pictures.kept import FETCHED
+from immr.data.pictures.remote.downloads import Downloads
+from immr.data.pictures.relocation import FETCHED
 from immr.data.sources.shop import Shop
 from immr.data.training_set import FILES, TrainingSet
 from immr.errors import ContractError
@@ -85,7 +85,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
 
 def _check_capacity(parts: Parts, shop: Shop, recipe: Recipe) -> None:
     """Refuse data that do not fit this machine. Rows of compressed text are not counted, so it is not checked."""
-    from immr.governance.need import Counts, need
+    from immr.governance.resource_estimate import Counts, need
     from immr.machine import capacity
     from immr.model.encoders.by_name import image_encoder_spec
 

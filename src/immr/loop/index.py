@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from immr.data.pictures.kept import item_kept_here
+from immr.data.pictures.relocation import item_kept_here
 from immr.loop import catalogue
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def index(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> IndexRe
         IndexUnavailableError: The vector database does not answer.
         IndexMismatchError: The collection belongs to another version, or its recall is too low.
     """
-    from immr.index.need import need
+    from immr.index.resource_estimate import need
     from immr.machine import capacity
     from immr.model.class_photos import ClassPhotos
     from immr.model.documents import encode_pictures

@@ -15,12 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from immr.data.admission import TableCounts, admit_table
+from immr.data.validation.tables import TableCounts, admit_table
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TableUse
 from immr.events.query_ids import ANONYMOUS
-from immr.features.clicks import (
+from immr.features.user_clicks import (
     CLICKED_IN_LOG,
     CLICKS_BY_USER,
     MAX_CLICKS,
@@ -30,7 +30,7 @@ from immr.features.clicks import (
     user_clicks,
 )
 from immr.features.logged_queries import LoggedQueries
-from immr.features.stats import COUNTS_SCHEMA, WINDOW, item_stats
+from immr.features.item_stats import COUNTS_SCHEMA, WINDOW, item_stats
 from immr.storage.database import database
 
 if TYPE_CHECKING:

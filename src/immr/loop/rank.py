@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from immr import __version__
-from immr.data.content import content_hash
+from immr.data.content_hashes import content_hash
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.data.sources.shop import Shop
 from immr.errors import RankingError
@@ -143,14 +143,14 @@ def _learn(
     shop: Shop,
     scratch: Path,
 ) -> Learned:
-    from immr.data.pictures.downloads import Downloads
+    from immr.data.pictures.remote.downloads import Downloads
     from immr.model.documents import encode_pictures
     from immr.model.query_encoder import OnnxQueryEncoder
     from immr.ranking.examples import examples
     from immr.ranking.first_stage import first_stage
-    from immr.ranking.histories import histories
+    from immr.ranking.user_histories import histories
     from immr.ranking.learning import learn
-    from immr.ranking.photos import with_photos
+    from immr.ranking.photo_embeddings import with_photos
 
     items = training_set.items
     clicks = _click_log(shop, items, recipe.ranker.max_queries, scratch)
@@ -169,7 +169,7 @@ def _learn(
 
 def _click_log(shop: Shop, items: Sequence[Item], max_queries: int, scratch: Path) -> ClickLog:
     """The valid rows of the click log."""
-    from immr.data.admission import admit_table
+    from immr.data.validation.tables import admit_table
     from immr.ranking import click_log
 
     for contract in (IMPRESSIONS, QUERIES):
@@ -256,7 +256,7 @@ def _numbers(learned: Learned) -> dict[str, float]:
     }
     return {
         "trees": float(len(learned.ranker.trees.trees)),
-        "doubts": float(len(learned.doubts)),
+        "bias_differences": float(len(learned.bias_differences)),
         **learned.verdict.numbers,
         **(learned.personal.numbers if learned.personal else {}),
         **examined,

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from immr.deploy import marked
+from immr.deploy import process_marks
 from immr.errors import DeployError, ExperimentBusyError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Variant, load, save
-from immr.loop.experiment.completing import complete_interrupted
+from immr.loop.experiment.recovery import complete_interrupted
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.queue import advance
-from immr.loop.experiment.running import exclusive, running_test
+from immr.loop.experiment.running_test import exclusive, running_test
 from immr.loop.items import service as items_service
 from immr.machine import processes
 from immr.machine.wording import counted
@@ -172,7 +172,7 @@ def _application(
     url = f"http://127.0.0.1:{port}"
     log_file = settings.home / "logs" / f"{module.split('.')[-1]}.log"
     command = ["-m", module, "--port", str(port), *options]
-    environment = settings.environment() | {marked.MARK: marked.mark(settings.deployments_dir, module)}
+    environment = settings.environment() | {process_marks.MARK: process_marks.mark(settings.deployments_dir, module)}
     folder = application_folder()
     with processes.serving(command, environment, log_file, url + ready, folder=folder) as server:
         yield Application(url, server)
@@ -184,7 +184,7 @@ def _refuse_taken(settings: Settings, port: int) -> None:
     One that a killed `immr serve` has left behind is stopped.
     """
     taken = _taken_because(port)
-    if taken and (left := marked.stop_orphans(settings.deployments_dir, processes.STOP_TIMEOUT_S)):
+    if taken and (left := process_marks.stop_orphans(settings.deployments_dir, processes.STOP_TIMEOUT_S)):
         log.warning("stopped %s that a killed `immr serve` had left behind", counted(left, "process"))
         taken = _taken_because(port)
     if taken:

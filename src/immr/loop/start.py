@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from immr import __version__
 from immr.data.catalogue_changes import changes_between, listed_ids
 from immr.data.contract import IMPRESSIONS, ITEMS
-from immr.data.pictures.downloads import Downloads
+from immr.data.pictures.remote.downloads import Downloads
 from immr.data.training_set import TrainingSet
 from immr.errors import DeployError
-from immr.index.names import collection_name
+from immr.index.collection_names import collection_name
 from immr.loop import catalogue, deploy, govern, index, package
 from immr.model.preprocessing import READING
 from immr.storage import fingerprint
@@ -70,7 +70,7 @@ def start(parts: Parts, shop: Shop, recipe: Recipe) -> Started:
         DeployError: The champion is a version of another recipe.
         RecipeError: The recipe's model has to be trained.
     """
-    from immr.features.stats import item_stats
+    from immr.features.item_stats import item_stats
 
     recipe.model.check_untrained()
     champion = parts.registry.role("champion")
@@ -118,7 +118,7 @@ def pretrained(parts: Parts, shop: Shop, recipe: Recipe) -> tuple[TrainingSet, M
 
 def _restart(parts: Parts, shop: Shop, recipe: Recipe, champion: ModelVersion) -> Started:
     """Deliver what has changed in the catalogue since the last start."""
-    from immr.model.card import Card
+    from immr.model.model_card import Card
 
     card = Card.read(parts.registry.fetch(champion, parts.settings.cache_dir))
     if (card.recipe, card.model) != (recipe.name, recipe.model):
@@ -173,7 +173,7 @@ def _last_items(parts: Parts, champion: ModelVersion) -> Path:
 
 
 def _catalogue(parts: Parts, shop: Shop, recipe: Recipe) -> TrainingSet:
-    from immr.data.content import content_hash
+    from immr.data.content_hashes import content_hash
     from immr.governance.catalogue import catalogue_set
 
     state = content_hash(shop, items_only=True)
@@ -187,7 +187,7 @@ def _catalogue(parts: Parts, shop: Shop, recipe: Recipe) -> TrainingSet:
 
 
 def _check_capacity(parts: Parts, shop: Shop, recipe: Recipe) -> None:
-    from immr.index.need import need
+    from immr.index.resource_estimate import need
     from immr.machine import capacity
 
     settings = parts.settings
@@ -204,7 +204,7 @@ def _write_version(
     import torch
 
     from immr.machine import cores
-    from immr.model.card import TOWERS, Card
+    from immr.model.model_card import TOWERS, Card
     from immr.model.encoders.by_name import preprocessing_of
     from immr.model.features.document_features import DocumentFeatures
     from immr.model.features.image_features import Share
@@ -226,7 +226,7 @@ def _write_version(
 
 
 def _register(parts: Parts, folder: Path, key: str, run_id: str) -> ModelVersion:
-    from immr.model.card import Card
+    from immr.model.model_card import Card
 
     card = Card.read(folder)
     return parts.registry.register(

@@ -95,7 +95,7 @@ def _trained_before(parts: Parts, key: str) -> ModelVersion | None:
 def _check_capacity(parts: Parts, training_set: TrainingSet, recipe: Recipe) -> None:
     """Refuse training that does not fit this machine. Not for clusters, whose nodes are not known here."""
     from immr.machine import capacity
-    from immr.train.inputs.need import need
+    from immr.train.inputs.resource_estimate import need
 
     settings = parts.settings
     if settings.launch_url.startswith("local:"):
@@ -146,7 +146,7 @@ def _launch(parts: Parts, job: TrainJob) -> None:
 
 def _register(parts: Parts, job: TrainJob, training_set: TrainingSet, pipeline_run: str) -> ModelVersion:
     """Register a job's output, or restore the files of the version with the same key that lost them."""
-    from immr.model.card import Card
+    from immr.model.model_card import Card
     from immr.registry.logged_models import Origin
 
     assert job.run_id is not None, "the job was started with its run"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from immr.experiment.definition import Experiment
     from immr.readout.decision import Decision
     from immr.readout.readout import Readout
-    from immr.readout.relations import Parquet
+    from immr.readout.event_views import Parquet
     from immr.readout.segments import Segment
     from immr.wiring import Parts
 
@@ -120,7 +120,7 @@ def export_events(
     """
     from immr.data.sources.catalogue_copy import CatalogueCopy
     from immr.events.export import export
-    from immr.events.photos import PhotoStore
+    from immr.events.query_photos import PhotoStore
     from immr.events.sink import on_disk
 
     items = CatalogueCopy.of(catalogue) if catalogue is not None else None
@@ -152,7 +152,7 @@ def _folder_of(experiment: Experiment, place: Path | str) -> Iterator[Path]:
     """A folder, or that of a copy of a warehouse's events."""
     from immr.data.sources.warehouse import is_warehouse
     from immr.readout.readout import PRE_PERIOD
-    from immr.readout.relations import copy_events
+    from immr.readout.event_views import copy_events
 
     if isinstance(place, Path) or not is_warehouse(place):
         yield Path(place)
@@ -177,7 +177,7 @@ class _Events:
         cls, shown: Parquet, asked: Parquet, experiment: Experiment, folder: Path | None = None
     ) -> _Events:
         from immr.readout.readout import PRE_PERIOD
-        from immr.readout.relations import split_at_start
+        from immr.readout.event_views import split_at_start
 
         joined, before = split_at_start(shown, experiment, PRE_PERIOD)
         return cls(joined, before, replace(asked, since=experiment.started), folder)
@@ -188,7 +188,7 @@ def _events(parts: Parts, exported: Path | str | None, experiment: Experiment) -
     """Events in files: those that were exported, or a copy of the event log's."""
     from immr.events.sink import on_disk
     from immr.readout.readout import PRE_PERIOD
-    from immr.readout.relations import Parquet
+    from immr.readout.event_views import Parquet
 
     if exported is None:
         since = experiment.started and experiment.started - PRE_PERIOD

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from immr.model.card import CLASS_PHOTOS
+from immr.model.model_card import CLASS_PHOTOS
 from immr.storage.scratch import scratch
 from immr.types import FloatArray
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from immr.machine.progress_bar import ProgressBar
-from immr.model.card import TOWERS, Card, tuned_weights
+from immr.model.model_card import TOWERS, Card, tuned_weights
 from immr.storage.scratch import rows_at, scratch
 from immr.types import FloatArray, Item
 

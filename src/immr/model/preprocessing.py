@@ -45,7 +45,7 @@ class Preprocessing:
         """Short side at which decoding may stop, because more pixels hardly change the result.
 
         It is twice the input size, and for drawings at least the size that framing needs. Training, evaluation and
-        serving all read pictures with `images.decode(…, enough_px)`.
+        serving all read pictures with `picture_files.decode(…, enough_px)`.
         """
         return max(2 * self.image_size_px, WORKING_PX if self.framing == "drawing" else 0)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from immr.data import images
+from immr.data.pictures import picture_files
 from immr.data.pictures.region import cropped
-from immr.model.card import QUERY_ENCODER, Card
+from immr.model.model_card import QUERY_ENCODER, Card
 from immr.model.runtime import Graph
 from immr.model.texture import TEXTURE
 from immr.types import FloatArray, Region
@@ -44,9 +44,9 @@ class OnnxQueryEncoder:
         """
         enough_px = self.card.preprocessing.enough_px
         if region is None:
-            return images.decode(photo, enough_px, whole=self._whole)
+            return picture_files.decode(photo, enough_px, whole=self._whole)
         magnified = min(1 / max(region.width, region.height), _LARGEST_MAGNIFICATION)
-        picture = images.decode(photo, round(enough_px * magnified), whole=self._whole)
+        picture = picture_files.decode(photo, round(enough_px * magnified), whole=self._whole)
         return cropped(picture, region)
 
     def encode(self, pictures: Sequence[Image.Image]) -> FloatArray:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from immr.model.card import TEXT_ENCODER, TOKENIZER
+from immr.model.model_card import TEXT_ENCODER, TOKENIZER
 from immr.model.runtime import Graph
 from immr.types import FloatArray
 

@@ -16,7 +16,7 @@ from typing import Any
 from immr.deploy.bento_content import CONTENT_LABEL, built_content
 from immr.errors import PackagingError
 from immr.evaluation.matches.rule import MATCH_RULE
-from immr.model.card import CARD, QUERY_ENCODER, TEXT_ENCODER, TEXT_WEIGHTS, TOKENIZER, Card
+from immr.model.model_card import CARD, QUERY_ENCODER, TEXT_ENCODER, TEXT_WEIGHTS, TOKENIZER, Card
 from immr.packaging.own_wheel import write_own_wheel
 from immr.packaging.requirements import pinned_requirements
 from immr.packaging.version_file import VERSION_FOLDER, VersionFile

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from immr.errors import RankingError
-from immr.features.stats import item_stats
+from immr.features.item_stats import item_stats
 from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
 from immr.storage.database import database
 from immr.types import Item, ItemFeatures

@@ -10,10 +10,10 @@ from immr.errors import RankingError
 from immr.machine.wording import counted
 from immr.ranking.boosting import boost, click_lists, scores
 from immr.ranking.counterfactual import RankerVerdict, judge, weights
-from immr.ranking.doubts import Doubt, by_part, doubts
+from immr.ranking.propensity_checks import BiasDifference, by_part, bias_differences
 from immr.ranking.examples import Examples
-from immr.ranking.histories import Histories
-from immr.ranking.personal import Judged, personalize
+from immr.ranking.user_histories import Histories
+from immr.ranking.personal_ranker import Judged, personalize
 from immr.ranking.propensity import PLACES, Propensities, estimate, places_of, strata
 from immr.ranking.ranker_recipe import RankerRecipe
 from immr.ranking.split import Split, by_user, split
@@ -31,7 +31,7 @@ class Learned:
     ranker: Ranker
     verdict: RankerVerdict
     propensities: Propensities
-    doubts: list[Doubt]
+    bias_differences: list[BiasDifference]
     personal: RankerVerdict | None = None  # against the same ranker without; None if it was not tried
 
     @property
@@ -47,7 +47,7 @@ class Learned:
         if personal and personal.passed and not self.verdict.passed:
             others = f"All other users keep the hand-tuned weights, because {first[0].lower()}{first[1:]}"
             sentences = [personal.sentence, others]
-        return " ".join([*sentences, *(f"Beware: {doubt}." for doubt in self.doubts)])
+        return " ".join([*sentences, *(f"Beware: {doubt}." for doubt in self.bias_differences)])
 
 
 def learn(
@@ -86,7 +86,7 @@ def learn(
         judged = Judged(by_user(log, recipe), weight_R, {"all": whole, **known})
         for_everybody = ranker if verdict.passed else replace(ranker, trees=Trees([]))
         ranker, personal = personalize(for_everybody, examples, histories, judged, recipe)
-    return Learned(ranker, verdict, whole, doubts(curves), personal)
+    return Learned(ranker, verdict, whole, bias_differences(curves), personal)
 
 
 def _check_clicks(examples: Examples, parts: Split, recipe: RankerRecipe) -> None:

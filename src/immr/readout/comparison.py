@@ -17,7 +17,7 @@ import numpy as np
 
 from immr.experiment.definition import CHALLENGER
 from immr.readout.sequential import always_valid_half_width, tuned_rho
-from immr.readout.users import MAX_CLICK_WEIGHT, RatioMoments, of_columns, rate_difference
+from immr.readout.user_moments import MAX_CLICK_WEIGHT, RatioMoments, of_columns, rate_difference
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates

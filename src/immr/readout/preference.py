@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from immr.readout.comparison import DEFAULT_LOOK, Interval, Look, Ratio, standard_error
-from immr.readout.users import aggregates_of
+from immr.readout.user_moments import aggregates_of
 
 PREFERENCE = Ratio("preference", "balance", "decided")
 

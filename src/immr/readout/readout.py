@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, CHAMPION, HOLDOUT, Experiment, Variant
 from immr.machine.wording import counted
-from immr.readout import users as user_sums
+from immr.readout import user_moments as user_sums
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked
 from immr.readout.comparison import (
     CTR,
@@ -36,10 +36,10 @@ from immr.readout.comparison import (
     compare_arm,
     rate,
 )
-from immr.readout.health import Health
+from immr.readout.variant_health import Health
 from immr.readout.power import Plan, plan
 from immr.readout.preference import Preference, preference
-from immr.readout.relations import Relation
+from immr.readout.event_views import Relation
 from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, Revenue, cap_revenue
 from immr.readout.sample_ratio import SampleRatio, sample_ratio
 from immr.readout.sums import Sums, sum_up

@@ -23,10 +23,10 @@ from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, mark_bots
 from immr.readout.comparison import DEFAULT_LOOK, Interval, Look
-from immr.readout.relations import Relation
+from immr.readout.event_views import Relation
 from immr.readout.sequential import always_valid_half_width, tuned_rho
 from immr.readout.sums import leave_out, open_queries
-from immr.readout.users import RatioMoments, rate_difference
+from immr.readout.user_moments import RatioMoments, rate_difference
 
 if TYPE_CHECKING:
     import duckdb

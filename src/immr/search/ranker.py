@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from immr.errors import RankingError
-from immr.search.personal import Personal, personal_signals
+from immr.search.personal_signals import Personal, personal_signals
 from immr.search.ranking import RankingRecipe
 from immr.search.signals import signals
 from immr.search.trees import Tree, Trees

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from immr.data.training_set import TrainingSet
-from immr.model.card import CARD, IMAGE_ENCODER, TOWERS, Card
+from immr.model.model_card import CARD, IMAGE_ENCODER, TOWERS, Card
 from immr.model.model_recipe import ModelRecipe
 from immr.storage.atomic import replace_folder_atomically, write_atomically
 from immr.train.fine_tune_recipe import FineTuneRecipe
@@ -99,7 +99,7 @@ def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
     from immr.train.checkpoint import Checkpoints
     from immr.train.inputs.features import training_arrays
     from immr.train.loop import Trainer
-    from immr.train.parallel import whole_state
+    from immr.train.sharded_encoder import whole_state
 
     started = time.monotonic()
     if tracker:
@@ -140,7 +140,7 @@ def _write_version(
     import torch
 
     from immr.model.encoders.by_name import preprocessing_of
-    from immr.model.features.class_photos import class_photos_of
+    from immr.model.features.class_photo_features import class_photos_of
     from immr.model.text_tower import export_text_encoder
     from immr.train.export import export_query_encoder
 

@@ -19,17 +19,17 @@ from immr.model.features.image_features import Share
 from immr.model.features.pixels import PixelCache
 from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
-from immr.train import parallel
+from immr.train import sharded_encoder
 from immr.train.checkpoint import Learned, Parts
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.batches import BatchPlan, Partners
-from immr.train.inputs.compiled import compiled, use_fast_kernels
+from immr.train.inputs.compiled_encoder import compiled, use_fast_kernels
 from immr.train.inputs.features import TrainingArrays
-from immr.train.inputs.live import Encoder, LiveInputs
+from immr.train.inputs.augmented_inputs import Encoder, AugmentedInputs
 from immr.train.inputs.pictures import Pictures
-from immr.train.inputs.sources import FrozenInputs, Inputs
-from immr.train.inputs.squares import DeviceSquares, Drawing, HostSquares, Squares
+from immr.train.inputs.tower_inputs import FrozenInputs, Inputs
+from immr.train.inputs.augmented_pictures import DeviceAugmentedPictures, Drawing, HostAugmentedPictures, AugmentedPictures
 from immr.train.optimization.averaging import Average
 from immr.train.optimization.depthwise import use_fast_gradients
 from immr.train.optimization.layer_rates import encoder_groups, parameter_groups
@@ -167,7 +167,7 @@ def fine_tuning(
         first_epoch=run.epochs,
         epochs=recipe.epochs,
         plan=plan,
-        inputs=LiveInputs(arrays, _squares(drawing, model, world), run_encoder, reduced),
+        inputs=AugmentedInputs(arrays, _augmented_pictures(drawing, model, world), run_encoder, reduced),
         network=network,
         optimizer=_adamw(groups, recipe.learning_rate, world),
         peak_rate=recipe.learning_rate,
@@ -184,7 +184,7 @@ def _encoder(model: ModelRecipe, recipe: FineTuneRecipe, reduced: bool, world: W
     elif not reduced:
         use_fast_gradients(encoder)
     if recipe.encoder_parallel == "fsdp2":
-        parallel.shard(encoder, world, reduced)
+        sharded_encoder.shard(encoder, world, reduced)
         return encoder
     return encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
 
@@ -196,11 +196,11 @@ def _is_compiled(recipe: FineTuneRecipe, plan: BatchPlan) -> bool:
     return steps >= _COMPILED_STEPS if recipe.compile is None else recipe.compile
 
 
-def _squares(drawing: Drawing, model: ModelRecipe, world: World) -> Squares:
+def _augmented_pictures(drawing: Drawing, model: ModelRecipe, world: World) -> AugmentedPictures:
     preprocessing = preprocessing_of(model)
     if world.device.startswith("cuda"):
-        return DeviceSquares(drawing, preprocessing, torch.device(world.device))
-    return HostSquares(drawing, preprocessing)
+        return DeviceAugmentedPictures(drawing, preprocessing, torch.device(world.device))
+    return HostAugmentedPictures(drawing, preprocessing)
 
 
 def _adamw(groups: list[dict[str, Any]], rate: float, world: World) -> optim.AdamW:

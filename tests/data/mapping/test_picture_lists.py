@@ -7,7 +7,7 @@ import pytest
 
 from immr.data.mapping.column_rule import ColumnRule
 from immr.data.mapping.picture_lists import expression_for_objects, read_picture_lists
-from immr.data.mapping.readings import picture_rules
+from immr.data.mapping.value_formats import picture_rules
 from immr.errors import ContractError
 
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.data.check import check, proposed_mapping
+from immr.data.validation.check import check, proposed_mapping
 from immr.data.contract import ITEMS
 from immr.data.item_changes import read_items
 from immr.data.mapping.column_names import similar_columns

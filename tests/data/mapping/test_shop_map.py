@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr.data.admission import admit, admit_table
+from immr.data.validation.tables import admit, admit_table
 from immr.data.contract import ITEMS
 from immr.data.mapping.column_rule import ColumnRule
 from immr.data.mapping.shop_map import ShopMap

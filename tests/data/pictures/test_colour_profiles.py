@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from immr.data.images import decode
+from immr.data.pictures.picture_files import decode
 from tests.support.odd_pictures import P3_PRIMARIES, SRGB_PRIMARIES, encoded, grey_profile, rgb_profile
 
 SWAPPED = rgb_profile(SRGB_PRIMARIES[1:] + SRGB_PRIMARIES[:1])  # its red is our green, and so on

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from immr.data.pictures.downloads import Fetched
+from immr.data.pictures.remote.downloads import Fetched
 from immr.data.pictures.inspection import NOT_FETCHED, NOT_READ, SMALLEST_SIDE_PX, inspect
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.storage import fingerprint

@@ -8,7 +8,7 @@ import pytest
 
 from immr.data.sources.files import FilePart, is_table
 from immr.data.sources.locations import Location
-from immr.data.sources.parts import MALFORMED
+from immr.data.sources.table_parts import MALFORMED
 from immr.errors import ContractError
 
 ROW = {"query_id": "q1", "user_id": "ann", "ts": "2025-01-01T12:00:00Z", "image": "photos/q1.jpg"}

@@ -17,7 +17,7 @@ from pathlib import Path
 from immr.events.event_log import EventLog
 from immr.events.postgres.log import PostgresEventLog
 from immr.experiment.changes import begin
-from immr.loop.experiment.noting import events_of, save_noted
+from immr.loop.experiment.save_change import events_of, save_change
 from immr.packaging import bento
 from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe
@@ -54,7 +54,7 @@ def write_home(home: Path) -> None:
     experiment = begin(
         ("immr-1", urls["champion"]), {"challenger": ("immr-2", urls["challenger"])}, 0.5, STARTED
     )
-    save_noted(parts, experiment, events_of(experiment, "started"))
+    save_change(parts, experiment, events_of(experiment, "started"))
     record(parts.events)
     parts.close()
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from immr.governance import classes
+from immr.governance.graph import classes
 from immr.governance.govern import govern
 from immr.governance.governance_recipe import GovernanceRecipe
 

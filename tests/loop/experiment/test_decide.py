@@ -17,12 +17,12 @@ from immr.errors import ExperimentError, RegistryError
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, load, save
 from immr.loop import watch
-from immr.loop.experiment.completing import complete_interrupted
+from immr.loop.experiment.recovery import complete_interrupted
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history, report
 from immr.loop.experiment.ramp import stop
 from immr.loop.experiment.reports import kept_report
-from immr.loop.experiment.running import LOCK_TIMEOUT_S
+from immr.loop.experiment.running_test import LOCK_TIMEOUT_S
 from immr.loop.experiment.start import start
 from immr.readout.decision import Decision
 from immr.registry.registry import Registry
@@ -118,7 +118,7 @@ def test_a_promotion_killed_before_users_moved_leaves_nothing_behind(
     running = start(connect(deployed))
     shop(deployed, running, {"champion": 4, "challenger": 12})
     with monkeypatch.context() as crash:
-        crash.setattr("immr.loop.experiment.noting.save", lambda *_: 1 / 0)
+        crash.setattr("immr.loop.experiment.save_change.save", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             decide(connect(deployed), apply=True)
     assert load(deployed.experiment_file) == running
@@ -142,7 +142,7 @@ def test_a_verdict_that_is_killed_before_it_is_noted_is_in_the_history(
     """The test of a challenger that was rolled back had no end in the history if the process was killed here."""
     shop(deployed, start(connect(deployed)), {"champion": 6, "challenger": rate}, users=800)
     with monkeypatch.context() as killed:
-        killed.setattr("immr.loop.experiment.noting.complete_notes", lambda _: 1 / 0)
+        killed.setattr("immr.loop.experiment.save_change.complete_change", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             decide(connect(deployed), apply=True)
     [past] = history(connect(deployed))

@@ -27,7 +27,7 @@ def test_a_report_that_fails_keeps_no_user_in_a_bad_version(
     deployed: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, by_hand: bool
 ) -> None:
     """An error in a chart ended the command before the test's line in the history."""
-    monkeypatch.setattr("immr.readout.printed.report.render", broken)
+    monkeypatch.setattr("immr.readout.formats.report.render", broken)
     shop(deployed, start(connect(deployed)), {"champion": 8, "challenger": 2}, users=400)
     with caplog.at_level(logging.WARNING):
         if by_hand:

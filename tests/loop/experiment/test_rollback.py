@@ -98,7 +98,7 @@ def test_a_killed_rollback_is_in_the_history_and_completed_by_the_next_decision(
     with ready("immr-1") as url:
         promoted(deployed, url)
         with monkeypatch.context() as killed:
-            killed.setattr("immr.loop.experiment.noting.complete_notes", lambda _: 1 / 0)
+            killed.setattr("immr.loop.experiment.save_change.complete_change", lambda _: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 roll_back(connect(deployed))
     assert (load(deployed.experiment_file).champion.model_version, roles(deployed)) == (
@@ -120,7 +120,7 @@ def test_a_rollback_killed_before_the_experiment_changed_leaves_nothing(
     with ready("immr-1") as url:
         before = promoted(deployed, url)
         with monkeypatch.context() as killed:
-            killed.setattr("immr.loop.experiment.noting.save", lambda *_: 1 / 0)
+            killed.setattr("immr.loop.experiment.save_change.save", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 roll_back(connect(deployed))
     decide(connect(deployed), apply=True)

@@ -13,7 +13,7 @@ import torch
 
 from immr.errors import RecipeError
 from immr.model.encoders.by_name import image_encoder_spec, load_image_encoder
-from immr.model.encoders.graph import FrozenImageEncoder
+from immr.model.encoders.onnx_graph import FrozenImageEncoder
 from immr.model.model_recipe import ModelRecipe
 
 SIDE = 64

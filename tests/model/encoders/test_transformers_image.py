@@ -10,7 +10,7 @@ from PIL import Image
 
 from immr.errors import RecipeError
 from immr.model.encoders.by_name import image_encoder_spec, load_image_encoder, preprocessing_of
-from immr.model.encoders.graph import FrozenImageEncoder
+from immr.model.encoders.onnx_graph import FrozenImageEncoder
 from immr.model.model_recipe import ModelRecipe
 from tests.support.tiny_encoders import LAYERS, MEAN, PATCH, SIDE, STD, WIDTH, image_model, text_model
 

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from immr.errors import ImageError
-from immr.model.encoders.graph import FrozenImageEncoder
+from immr.model.encoders.onnx_graph import FrozenImageEncoder
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes
 from tests.support.tiny_training_set import MODEL
 

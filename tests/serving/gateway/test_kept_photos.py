@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from immr.events.photos import PhotoStore
+from immr.events.query_photos import PhotoStore
 from immr.experiment.definition import save
 from immr.settings import Settings
 from serving.gateway.kept_photos import KeptPhotos

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from immr.events.delivery import Delivery
-from immr.events.entries import Clicked
+from immr.events.journal_entries import Clicked
 from immr.events.kafka.url import KafkaUrl
 from immr.experiment.definition import save
 from immr.settings import Settings

@@ -15,8 +15,8 @@ import httpx
 import pyarrow as pa
 
 from immr.experiment.definition import save
-from immr.features.stats import SCHEMA
-from immr.index.names import collection_name
+from immr.features.item_stats import SCHEMA
+from immr.index.collection_names import collection_name
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.support import http_client, qdrant_process, redis_process, tiny_version

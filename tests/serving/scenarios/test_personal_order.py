@@ -23,7 +23,7 @@ from immr.data.contract import IMPRESSIONS
 from immr.data.training_set import TrainingSet
 from immr.experiment.definition import save
 from immr.loop.materialize import forget, materialize, push
-from immr.search.personal import Personal, personal_names
+from immr.search.personal_signals import Personal, personal_names
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.trees import Tree, Trees

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from immr.events.photos import PhotoStore
+from immr.events.query_photos import PhotoStore
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.split import Gateway

@@ -12,7 +12,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from immr.train.classifier.collectives import sum_gradients
-from immr.train.classifier.sharded import (
+from immr.train.classifier.sharded_classifier import (
     Classifier,
     SampledClassifier,
     Shard,

@@ -12,8 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from immr.train.classifier.shard import Shard
-from immr.train.classifier.sharded import make_classifier
+from immr.train.classifier.class_shard import Shard
+from immr.train.classifier.sharded_classifier import make_classifier
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 

@@ -8,7 +8,7 @@ from immr.errors import RecipeError
 from immr.train.classifier.lazy_rows import LazyRows
 from immr.train.classifier.rounding import to_bfloat16
 from immr.train.classifier.row_optimizers import Sgd
-from immr.train.classifier.sharded import SampledClassifier, Shard, make_classifier
+from immr.train.classifier.sharded_classifier import SampledClassifier, Shard, make_classifier
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 

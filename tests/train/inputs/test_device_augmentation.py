@@ -9,7 +9,7 @@ from PIL import Image
 
 from immr.train.inputs.augmentation import AUGMENTATIONS, Augmentation
 from immr.train.inputs.device_augmentation import changed, sheets
-from immr.train.inputs.dice import dice
+from immr.train.inputs.random_numbers import random_numbers
 
 SIDE = 40
 STILL = Augmentation(
@@ -32,7 +32,7 @@ def pictures() -> list[np.ndarray]:
 def _both(domain: Augmentation, pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """By Pillow and in a batch, (B, S, S, 3)."""
     changes = [
-        domain.drawn(picture.shape[1], picture.shape[0], SIDE, dice(seed, [0])[0])
+        domain.drawn(picture.shape[1], picture.shape[0], SIDE, random_numbers(seed, [0])[0])
         for seed, picture in enumerate(pictures)
     ]
     expected = [change.applied(picture, SIDE) for change, picture in zip(changes, pictures, strict=True)]
@@ -71,7 +71,7 @@ def test_all_changes_together_are_those_of_pillow(pictures, domain):
 def test_what_surrounds_a_picture_on_its_sheet_does_not_matter(pictures):
     domain = AUGMENTATIONS["photos"].photo
     changes = [
-        domain.drawn(picture.shape[1], picture.shape[0], SIDE, dice(seed, [0])[0])
+        domain.drawn(picture.shape[1], picture.shape[0], SIDE, random_numbers(seed, [0])[0])
         for seed, picture in enumerate(pictures)
     ]
     batch = sheets(pictures, changes)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from immr.data import images
-from immr.data.pictures.downloads import Fetched
+from immr.data.pictures import picture_files
+from immr.data.pictures.remote.downloads import Fetched
 from immr.errors import DataError, ImageError
 from immr.storage import fingerprint
 
@@ -37,7 +37,7 @@ def inspect(uri: str, min_side_px: int | None, fetched: Fetched | None = None) -
         return _judged(Inspection(uri, "", NOT_FETCHED, fetched.failure, uri), min_side_px)
     place = str(fetched.path) if fetched else uri
     try:
-        content = images.read(place)
+        content = picture_files.read(place)
     except DataError as error:
         return _judged(Inspection(uri, "", NOT_READ, str(error), place), min_side_px)
     sha256 = fingerprint.of_bytes(content)
@@ -45,7 +45,7 @@ def inspect(uri: str, min_side_px: int | None, fetched: Fetched | None = None) -
         return Inspection(uri, sha256, place=place)
     try:
         # decoding a JPEG at an eighth of its size finds the same damage in a fraction of the time
-        picture = images.decode(content, min_side_px=min_side_px)
+        picture = picture_files.decode(content, min_side_px=min_side_px)
     except ImageError as error:
         return Inspection(uri, sha256, "image cannot be decoded", str(error), place)
     if min(picture.size) < min_side_px:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.data import attributes, images
+from immr.data import attributes
+from immr.data.pictures import picture_files
 from immr.data.column_types import UnsuitableTypeError, convert
 from immr.data.contract import ITEMS
-from immr.data.pictures import further
+from immr.data.pictures import additional_pictures
 from immr.data.sources.shop import Shop, ShopTable
 from immr.errors import ContractError
 from immr.types import AttributeKind
@@ -62,9 +63,9 @@ def _chunks(table: ShopTable) -> list[pa.Table]:
 def _chunk(batch: pa.RecordBatch, names: list[str], beside: str, place: str) -> pa.Table:
     columns = {name: batch.column(name) for name in names if name in batch.schema.names}
     columns["image"] = _absolute(columns["image"], beside, place)
-    if further.COLUMN in columns:
-        packed, _ = further.pack(columns[further.COLUMN], beside, place)
-        columns[further.COLUMN] = pa.array(packed, pa.string(), from_pandas=True)
+    if additional_pictures.COLUMN in columns:
+        packed, _ = additional_pictures.pack(columns[additional_pictures.COLUMN], beside, place)
+        columns[additional_pictures.COLUMN] = pa.array(packed, pa.string(), from_pandas=True)
     return pa.table(columns)
 
 
@@ -73,5 +74,5 @@ def _absolute(values: pa.Array, beside: str, place: str) -> pa.Array:
         texts, _ = convert(values, pa.string())
     except UnsuitableTypeError as error:
         raise ContractError(f"{place}: column image holds {values.type} and should hold text") from error
-    placed = [images.placed(text, beside) if text and text.strip() else text for text in texts.to_pylist()]
+    placed = [picture_files.placed(text, beside) if text and text.strip() else text for text in texts.to_pylist()]
     return pa.array(placed, pa.string())

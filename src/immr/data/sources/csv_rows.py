@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
-from immr.data.sources.parts import MALFORMED
+from immr.data.sources.table_parts import MALFORMED
 from immr.errors import ContractError
 
 BLOCKS = (2**20, 2**24, 2**28)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from immr.data.sources import json_rows
 from immr.data.sources.csv_rows import BLOCKS, TOO_LONG, CsvRows
 from immr.data.sources.locations import Location
-from immr.data.sources.parts import CHUNK_ROWS
+from immr.data.sources.table_parts import CHUNK_ROWS
 from immr.errors import ContractError
 from immr.storage import fingerprint
 

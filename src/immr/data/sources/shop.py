@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from immr.data import attributes, images
+from immr.data import attributes
+from immr.data.pictures import picture_files
 from immr.data.contract import CONTRACT, ITEMS, TableContract
 from immr.data.mapping.shop_map import ShopMap, TableMap
-from immr.data.pictures import further
+from immr.data.pictures import additional_pictures
 from immr.data.sources.files import SUFFIXES, FilePart, is_table, may_be_anything, not_a_table
 from immr.data.sources.locations import Location
-from immr.data.sources.parts import CHUNK_ROWS, TablePart
-from immr.data.sources.queried import QueriedPart
+from immr.data.sources.table_parts import CHUNK_ROWS, TablePart
+from immr.data.sources.sql_tables import QueriedPart
 from immr.data.sources.warehouse import WarehousePart, is_warehouse, tables_of
 from immr.errors import ContractError
 from immr.settings import without_credentials
@@ -214,7 +215,7 @@ class Shop:
                 return None
             raise ContractError(self._missing(contract))
         base, folder = self.mapping.pictures.base, self._folder()
-        return ShopTable(contract, parts, mapping, images.placed(base, folder) if base else folder)
+        return ShopTable(contract, parts, mapping, picture_files.placed(base, folder) if base else folder)
 
     def _missing(self, contract: TableContract) -> str:
         columns = f"(columns {', '.join(contract.columns.names)})"
@@ -313,7 +314,7 @@ def _file(location: Location, folder: Location, mapping: TableMap, contract: Tab
         location,
         mapping.delimiter,
         mapping.encoding,
-        flat=frozenset() if mapping.sql else named - {further.COLUMN},
+        flat=frozenset() if mapping.sql else named - {additional_pictures.COLUMN},
         read=None if by_sql else named | mapping.sources,
         partitions=folder.partitions(location),
     )

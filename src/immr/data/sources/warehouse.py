@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
-from immr.data.sources.parts import CHUNK_ROWS
+from immr.data.sources.table_parts import CHUNK_ROWS
 from immr.errors import ContractError
 from immr.settings import reason_without_credentials, without_credentials
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from immr.data import images
+from immr.data.pictures import picture_files
 from immr.data.pictures.region import cropped
 from immr.errors import DataError
 from immr.evaluation.matches.calibrate import LabelledEmbeddings
@@ -77,7 +77,7 @@ def _embedded(
     enough_px = encoder.card.preprocessing.enough_px
 
     def embedded(number: int) -> tuple[FloatArray, FloatArray | None]:
-        picture = images.load(uris[number], enough_px)
+        picture = picture_files.load(uris[number], enough_px)
         if changed:
             picture = changed_copy(picture, np.random.default_rng(number))
         return encoder.encode_with_texture(picture)
@@ -126,7 +126,7 @@ def fitted(folder: Path, photos: LabelledPictures, catalogue: LabelledPictures) 
 
 def _is_readable(uri: str) -> bool:
     try:
-        images.load(uri, _SMALL_PX)
+        picture_files.load(uri, _SMALL_PX)
     except DataError:
         return False
     return True

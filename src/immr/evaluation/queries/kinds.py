@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageOps
 
-from immr.data import images
+from immr.data.pictures import picture_files
 from immr.data.training_set import LabelledPhoto
 from immr.evaluation.bootstrap import Estimate
 from immr.evaluation.clusters import Clusters, default_clusters
@@ -40,8 +40,8 @@ class KindQuery:
     def photos(self) -> list[bytes]:
         """The photo that is searched with; none for words alone."""
         if len(self.images) > 1:
-            return [_scene([images.load(uri, _SIDE_PX) for uri in self.images])]
-        return [images.read(uri) for uri in self.images]
+            return [_scene([picture_files.load(uri, _SIDE_PX) for uri in self.images])]
+        return [picture_files.read(uri) for uri in self.images]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.kafka.messages import Events, read
-from immr.events.sqlite import SqliteEventLog
+from immr.events.sqlite.log import SqliteEventLog
 from immr.machine.wording import counted
 from immr.storage.atomic import write_atomically
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from immr.data.training_set import HELD_OUT
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels.class_scores import Bools, Ints, power_normalised
-from immr.governance.labels.compact import compact
+from immr.governance.labels.principal_components import compact
 from immr.governance.splits.periods import DAY_US, periods
 from immr.governance.splits.scenes import scenes
 from immr.governance.splits.sessions import microseconds, numbered

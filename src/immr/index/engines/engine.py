@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from immr.index.words import Terms
+from immr.index.bm25 import Terms
 from immr.types import AttributeKind, Filters, FloatArray
 
 EXACT = 0

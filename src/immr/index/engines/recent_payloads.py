@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from immr.index.engines.engine import Engine, Found
-from immr.index.words import Terms
+from immr.index.bm25 import Terms
 from immr.types import AttributeKind, Filters, FloatArray
 
 MOST = 20_000

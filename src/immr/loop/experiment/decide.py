@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, load
-from immr.experiment.waiting import load_queue
-from immr.loop.experiment.completing import complete
-from immr.loop.experiment.following_up import alert_of, records, save_and_follow_up
-from immr.loop.experiment.noting import events_of, save_noted
+from immr.experiment.queue import load_queue
+from immr.loop.experiment.recovery import complete
+from immr.loop.experiment.apply_verdict import alert_of, records, apply_verdicts
+from immr.loop.experiment.save_change import events_of, save_change
 from immr.loop.experiment.queue import advance_locked
-from immr.loop.experiment.running import exclusive
+from immr.loop.experiment.running_test import exclusive
 from immr.loop.watch import Watched, read_out, record
 from immr.readout.guardrails import GuardrailPolicy
 
@@ -88,7 +88,7 @@ def _move_on(parts: Parts, watched: Watched) -> None:
         log.info("the ramp of %s waits: %d users of a challenger are too few", experiment.name, fewest)
         return
     ramped = changes.ramp(experiment, share, datetime.now(UTC))
-    save_noted(parts, ramped, events_of(ramped, "ramped", "Guardrails held."))
+    save_change(parts, ramped, events_of(ramped, "ramped", "Guardrails held."))
     log.info("each challenger of %s now has %.4g %% of the users", experiment.name, 100 * share)
 
 
@@ -107,7 +107,7 @@ def _promote(parts: Parts, watched: Watched, verdict: Verdict) -> None:
     winner = experiment.variant(verdict.challenger)
     promoted = changes.promote(experiment, datetime.now(UTC), winner.name)
     events = events_of(experiment, "promoted", verdict.reason, watched.decision.numbers, (winner,))
-    save_and_follow_up(parts, watched, promoted, [verdict], experiment.challengers, events)
+    apply_verdicts(parts, watched, promoted, [verdict], experiment.challengers, events)
     log.info("%s is now the champion", winner.model_version)
 
 
@@ -125,7 +125,7 @@ def _end_losers(parts: Parts, watched: Watched) -> None:
             for verdict, loser in zip(decision.losers, losers, strict=True)
             for event in events_of(experiment, "ended", verdict.reason, decision.numbers, (loser,))
         ]
-    save_and_follow_up(parts, watched, after, decision.losers, losers, events)
+    apply_verdicts(parts, watched, after, decision.losers, losers, events)
     if after.state == "stopped":
         log.info("%s has ended; all users get %s", experiment.name, experiment.champion.model_version)
     else:

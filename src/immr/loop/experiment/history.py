@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from immr.errors import ExperimentBusyError, ExperimentError
 from immr.experiment.definition import load
 from immr.experiment.history import Happening, PastTest, TestEvent, read
-from immr.loop.experiment.noting import notes_marker, who
+from immr.loop.experiment.save_change import change_marker, who
 from immr.loop.experiment.reports import kept_report, report_page
-from immr.loop.experiment.running import exclusive
+from immr.loop.experiment.running_test import exclusive
 from immr.loop.watch import read_out
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 def history(parts: Parts) -> list[PastTest]:
     """All tests of this home, newest first."""
-    if notes_marker(parts).is_file():
+    if change_marker(parts).is_file():
         with suppress(ExperimentBusyError), exclusive(parts, timeout_s=0):
-            pass  # this adds what a killed command had not noted yet
+            pass  # this adds what a killed command did not write
     return read(parts.settings.history_file)
 
 

@@ -15,7 +15,7 @@ from immr.machine.wording import counted
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
 
-    from immr.readout.relations import Parquet
+    from immr.readout.event_views import Parquet
     from immr.wiring import Parts
 
 _DAY_S = 86_400.0
@@ -164,7 +164,7 @@ def _moments(parts: Parts, champion: tuple[str, str]) -> tuple[Aggregates, int, 
     """Of the last two weeks: sums over the champion's users, all users, and days since the first of them searched."""
     from immr.events.sink import on_disk
     from immr.readout.sums import sum_up_queries
-    from immr.readout.users import aggregate
+    from immr.readout.user_moments import aggregate
 
     alone = changes.begin(champion, {}, 0.0, datetime.now(UTC))
     with on_disk(parts.events, _since(), "queries", "searches") as files:

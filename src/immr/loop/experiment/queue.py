@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from immr.errors import ExperimentError, ExperimentRunningError, ImmrError
 from immr.experiment.changes import check_weight
 from immr.experiment.definition import CHAMPION, Experiment
-from immr.experiment.waiting import Queue, WaitingVersion, load_queue, save_queue
+from immr.experiment.queue import Queue, WaitingVersion, load_queue, save_queue
 from immr.loop.deploy import deploy_locked, unfit
-from immr.loop.experiment.completing import completed
-from immr.loop.experiment.running import exclusive, running_test
+from immr.loop.experiment.recovery import completed
+from immr.loop.experiment.running_test import exclusive, running_test
 from immr.loop.experiment.start import answers, start_locked
 from immr.packaging.bento import tag_of
 

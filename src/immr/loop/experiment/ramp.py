@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, load
-from immr.loop.experiment.completing import can_complete
-from immr.loop.experiment.noting import events_of, save_noted
+from immr.loop.experiment.recovery import can_complete
+from immr.loop.experiment.save_change import events_of, save_change
 from immr.loop.experiment.queue import advance_locked
-from immr.loop.experiment.running import exclusive, running_test
+from immr.loop.experiment.running_test import exclusive, running_test
 
 if TYPE_CHECKING:
     from immr.wiring import Parts
@@ -25,7 +25,7 @@ def ramp(parts: Parts, weight: float, revision: str = "") -> Experiment:
     """
     with exclusive(parts, revision=revision):
         ramped = changes.ramp(load(parts.settings.experiment_file), weight, datetime.now(UTC))
-        save_noted(parts, ramped, events_of(ramped, "ramped"))
+        save_change(parts, ramped, events_of(ramped, "ramped"))
         return ramped
 
 
@@ -39,7 +39,7 @@ def stop(parts: Parts, revision: str = "") -> Experiment:
         was_running = running_test(parts) is not None
         stopped = changes.stop(load(parts.settings.experiment_file))
         events = events_of(stopped, "stopped") if was_running else []
-        save_noted(parts, stopped, events, reads_out=True)
+        save_change(parts, stopped, events, reads_out=True)
         if can_complete(parts):
             advance_locked(parts)
         return stopped

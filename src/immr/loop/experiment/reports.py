@@ -32,7 +32,7 @@ def kept_report(parts: Parts, test: str) -> Path:
 
 def report_page(parts: Parts, watched: Watched, ending: Sequence[TestEvent] = ()) -> str:
     """The page of a readout, with what has happened to its test, also with the events that are about to end it."""
-    from immr.readout.printed.report import render
+    from immr.readout.formats.report import render
 
     tests = read(parts.settings.history_file)
     past = next((each for each in tests if each.name == watched.experiment.name), None)
@@ -55,7 +55,7 @@ def keep_report(parts: Parts, page: str, events: Sequence[TestEvent]) -> None:
 
     A file that cannot be written is logged.
     """
-    from immr.readout.printed.report import mark_rollback
+    from immr.readout.formats.report import mark_rollback
 
     for event in events:
         kept = kept_report(parts, event.test)

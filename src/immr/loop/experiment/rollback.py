@@ -11,11 +11,11 @@ from immr.deploy.readiness import not_ready_because
 from immr.errors import ExperimentError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, load
-from immr.experiment.waiting import hold
-from immr.loop.experiment.following_up import follow_up
+from immr.experiment.queue import hold
+from immr.loop.experiment.apply_verdict import complete_verdicts
 from immr.loop.experiment.history import rollback_events
-from immr.loop.experiment.noting import events_of, save_noted
-from immr.loop.experiment.running import exclusive
+from immr.loop.experiment.save_change import events_of, save_change
+from immr.loop.experiment.running_test import exclusive
 from immr.packaging import bento
 from immr.storage.atomic import write_atomically
 
@@ -39,7 +39,7 @@ def roll_back(parts: Parts, revision: str = "") -> Experiment:
     """
     with exclusive(parts, revision=revision):
         try:
-            follow_up(parts)
+            complete_verdicts(parts)
         except ImmrError as error:  # users must leave a bad version even if the registry is down
             log.warning("the last decision is not carried out everywhere yet: %s", error)
         experiment = load(parts.settings.experiment_file)
@@ -88,7 +88,7 @@ def _switch_back(parts: Parts, experiment: Experiment) -> Experiment:
         events = events_of(experiment, "rolled back", f"All users get {version} again, by hand.")
     text = f"All users get {version} again."
     alert = Alert(f"{bad} was rolled back by hand", text, parts.settings.page_link)
-    save_noted(parts, back, [*events, *rollback_events(parts, bad, version)], alerts=[alert])
+    save_change(parts, back, [*events, *rollback_events(parts, bad, version)], alerts=[alert])
     return back
 
 

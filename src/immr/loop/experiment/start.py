@@ -11,11 +11,11 @@ from immr.deploy.readiness import not_ready_because
 from immr.errors import ExperimentError, ExperimentRunningError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, Kind, load
-from immr.experiment.waiting import load_queue, save_queue
-from immr.loop.experiment.completing import completed
-from immr.loop.experiment.noting import events_of, save_noted
+from immr.experiment.queue import load_queue, save_queue
+from immr.loop.experiment.recovery import completed
+from immr.loop.experiment.save_change import events_of, save_change
 from immr.loop.experiment.plan import planned_users
-from immr.loop.experiment.running import running_test
+from immr.loop.experiment.running_test import running_test
 from immr.types import in_a_sentence
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _save_begun(parts: Parts, begun: Experiment, holdout: float | None = None) -
     if holdout is not None:
         alone = replace(begun, state="stopped")  # no user has a variant of this test yet
         begun = replace(begun, holdout=changes.hold_out(alone, holdout, datetime.now(UTC)).holdout)
-    save_noted(parts, begun, events_of(begun, "started"))
+    save_change(parts, begun, events_of(begun, "started"))
     return begun
 
 

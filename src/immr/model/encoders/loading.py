@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from immr.model.class_photos import ClassPhotos
 from immr.model.encoders.by_name import load_text_encoder
-from immr.model.encoders.frozen import FrozenEncoder, frozen_encoder
+from immr.model.encoders.frozen_features import FrozenEncoder, frozen_encoder
 from immr.model.encoders.transformers_text import TransformersText
 from immr.model.model_recipe import ModelRecipe
 

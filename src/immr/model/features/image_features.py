@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from immr.data import images
+from immr.data.pictures import picture_files
 from immr.errors import DataError, ImageError
 from immr.machine.progress_bar import ProgressBar
 from immr.machine.wording import counted
 from immr.machine.worker_processes import in_processes
 from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
-from immr.model.encoders.frozen import FrozenEncoder
-from immr.model.encoders.graph import Output, Square, frozen_hash
+from immr.model.encoders.frozen_features import FrozenEncoder
+from immr.model.encoders.onnx_graph import Output, Square, frozen_hash
 from immr.model.encoders.loading import FRESH, Loading
-from immr.model.features.mapped import HalfArray, filled
+from immr.model.features.memory_mapped import HalfArray, filled
 from immr.model.features.views import take_view
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
@@ -167,7 +167,7 @@ class ImageFeatures:
         names, squares = list[tuple[str, str]](), list[Square]()
         for key in keys:
             try:
-                picture = images.load(uris[key], self._preprocessing.enough_px, sha256=key)
+                picture = picture_files.load(uris[key], self._preprocessing.enough_px, sha256=key)
             except DataError as error:
                 _log.warning("no features for %s: %s", uris[key], error)
                 continue
@@ -201,4 +201,4 @@ def image_hashes(uris: Sequence[str], known: Mapping[str, str] | None = None) ->
         DataError: a picture cannot be read.
     """
     known = known or {}
-    return {uri: known.get(uri) or fingerprint.of_bytes(images.read(uri)) for uri in dict.fromkeys(uris)}
+    return {uri: known.get(uri) or fingerprint.of_bytes(picture_files.read(uri)) for uri in dict.fromkeys(uris)}

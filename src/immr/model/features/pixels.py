@@ -1,6 +1,6 @@
 """Cache of decoded pictures by content hash, so that training decodes each only once.
 
-They are mapped from files below `cache_dir`, or read from shards elsewhere (see `immr.model.features.shards`).
+They are mapped from files below `cache_dir`, or read from shards elsewhere (see `immr.model.features.pixel_shards`).
 
 Pictures keep their aspect ratio, with a short side of S pixels; the long side is cut at twice that. Drawings are
 kept as their frame, a square of side S (see `immr.model.framing`).
@@ -16,14 +16,14 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
-from immr.data import images
+from immr.data.pictures import picture_files
 from immr.data.sources.locations import Location
 from immr.errors import DataError, ImageError
-from immr.machine.ahead import ahead
+from immr.machine.prefetch import prefetched
 from immr.machine.progress_bar import ProgressBar
 from immr.machine.worker_processes import in_processes
 from immr.model.features.image_features import Share
-from immr.model.features.shards import ShardStore
+from immr.model.features.pixel_shards import ShardStore
 from immr.model.framing import WORKING_PX, framed
 from immr.model.model_recipe import FramingName
 from immr.storage.array_store import ArrayStore
@@ -119,7 +119,7 @@ class PixelCache:
 
         if _has_gpu():
             return in_processes(decode, groups, workers)
-        return ahead(decode, groups, workers, _SHARD_PICTURES // _GROUP)
+        return prefetched(decode, groups, workers, _SHARD_PICTURES // _GROUP)
 
     def read(self, keys: Sequence[str]) -> Pixels:
         """A row for each key, in this order.
@@ -141,7 +141,7 @@ class PixelCache:
     def _decoded(self, uri: str, sha256: str) -> ByteArray | None:
         """None for a broken or changed picture."""
         try:
-            return self._fitted(images.load(uri, self._enough_px, sha256))
+            return self._fitted(picture_files.load(uri, self._enough_px, sha256))
         except DataError as error:
             _log.warning("skipping the picture %s: %s", uri, error)
             return None

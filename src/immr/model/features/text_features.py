@@ -20,7 +20,7 @@ from immr.model.encoders.by_name import text_encoder_spec
 from immr.model.encoders.loading import FRESH, Loading
 from immr.model.encoders.transformers_text import TransformersText
 from immr.model.features.image_features import Share
-from immr.model.features.mapped import HalfArray, filled
+from immr.model.features.memory_mapped import HalfArray, filled
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore

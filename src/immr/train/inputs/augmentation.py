@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from immr.train.inputs.dice import Dice
+from immr.train.inputs.random_numbers import RandomNumbers
 from immr.types import ByteArray, FloatArray
 
 _TURNED_SHARE = 0.5
@@ -36,12 +36,12 @@ class Augmentation:
     farthest: float = 1.0  # a picture is shrunk by up to this factor, on paper of its corner's colour
     stroke: float = 0.0  # share of pictures whose bright lines become thicker or softer
 
-    def apply(self, pixels_HWC: ByteArray, side_px: int, dice: Dice) -> ByteArray:
+    def apply(self, pixels_HWC: ByteArray, side_px: int, dice: RandomNumbers) -> ByteArray:
         """A changed picture, (S, S, 3)."""
         height, width = pixels_HWC.shape[:2]
         return self.drawn(width, height, side_px, dice).applied(pixels_HWC, side_px)
 
-    def drawn(self, width: int, height: int, side_px: int, dice: Dice) -> Change:
+    def drawn(self, width: int, height: int, side_px: int, dice: RandomNumbers) -> Change:
         """A change for a picture of that size."""
         border, stroke = 0, None
         if self.farthest > 1.0:
@@ -61,7 +61,7 @@ class Augmentation:
         )
 
     def _crop(
-        self, whole_width: int, whole_height: int, dice: Dice
+        self, whole_width: int, whole_height: int, dice: RandomNumbers
     ) -> tuple[tuple[float, float, float, float], float]:
         area = dice.between(self.smallest_area, 1.0) * whole_width * whole_height
         aspect = self.aspect ** dice.between(-1, 1)
@@ -166,7 +166,7 @@ def recoloured(pixels_HWC: ByteArray, matrix_33: FloatArray, contrast: float) ->
     return changed
 
 
-def _colours(amount: float, dice: Dice) -> Colours:
+def _colours(amount: float, dice: RandomNumbers) -> Colours:
     """Brightness, saturation and tint as one matrix, and the contrast."""
     brightness, saturation, contrast = (1 + dice.between(-amount, amount) for _ in range(3))
     tint_3 = [brightness * (1 + dice.between(-amount, amount) / 3) for _ in range(3)]
@@ -183,7 +183,7 @@ def _corner(picture: Image.Image) -> tuple[int, ...]:
     return colour
 
 
-def _erased(side: int, dice: Dice) -> Rectangle:
+def _erased(side: int, dice: RandomNumbers) -> Rectangle:
     height, width = (max(1, round(side * dice.between(*_ERASED_SIDE))) for _ in range(2))
     top, left = dice.below(side - height + 1), dice.below(side - width + 1)
     return Rectangle(top, left, height, width, (dice.below(256), dice.below(256), dice.below(256)))

@@ -15,7 +15,7 @@ from torch import Tensor
 from immr.data.training_set import TrainingSet
 from immr.errors import TrainingError
 from immr.machine.wording import counted
-from immr.model.encoders.graph import encoder_graph
+from immr.model.encoders.onnx_graph import encoder_graph
 from immr.model.features.document_features import DocumentArrays, DocumentFeatures, fusion_of
 from immr.model.features.image_features import ImageFeatures, Share
 from immr.model.features.views import view_names

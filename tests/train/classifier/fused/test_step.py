@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from immr.train.classifier import lazy_rows
-from immr.train.classifier.shard import Shard
-from immr.train.classifier.sharded import SampledClassifier, make_classifier
+from immr.train.classifier.class_shard import Shard
+from immr.train.classifier.sharded_classifier import SampledClassifier, make_classifier
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 

@@ -1,0 +1,66 @@
+"""Hashes of a shop's tables and pictures, so that unchanged data are not governed again, and of their listing."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from immr.data import attributes
+from immr.data.pictures import picture_files
+from immr.data.contract import ITEMS
+from immr.data.sources.shop import Shop, ShopTable
+from immr.errors import DataError
+from immr.storage import fingerprint
+
+
+def content_hash(source: Shop | str | Path, items_only: bool = False) -> str:
+    """Hash of the tables' rows and mapping, and of each local picture's size and modification time.
+
+    The pictures themselves are read once, later.
+
+    Args:
+        source: the shop.
+        items_only: of its catalogue alone.
+
+    Raises:
+        ContractError: a table is missing or cannot be read.
+    """
+    shop = Shop.of(source)
+    tables = [found] if items_only and (found := shop.table(ITEMS)) else shop.tables()
+    by_content = {table.contract.name: [part.state() for part in table.parts] for table in tables}
+    if kinds := shop.attributes():
+        by_content[attributes.COLUMN] = [fingerprint.of_values(kinds)]
+    pictures = hashlib.sha256()
+    for table in tables:
+        if "image" in table.contract.columns.names:
+            _add_pictures(pictures, table)
+    return fingerprint.of_values(by_content, shop.mapping.fingerprint(), pictures.hexdigest())
+
+
+def listing_hash(source: Shop | str | Path) -> str:
+    """Hash of what can be seen of a shop without reading its tables or pictures: enough to notice new data.
+
+    Of files it is path, size and time of the last change; of a table in a warehouse the number of rows and the newest
+    times.
+
+    Raises:
+        ContractError: a table is missing, or its place does not answer.
+    """
+    shop = Shop.of(source)
+    stamps = {table.contract.name: [part.stamp() for part in table.parts] for table in shop.tables()}
+    return fingerprint.of_values(stamps, shop.attributes(), shop.mapping.fingerprint())
+
+
+def _add_pictures(pictures: hashlib._Hash, table: ShopTable) -> None:
+    for chunk in table.chunks(columns=["image"]):
+        for uri in chunk.mapped.column(0).to_pylist():
+            state = _state(picture_files.placed(uri, table.beside)) if isinstance(uri, str) else ""
+            pictures.update(f"{state}\n".encode())
+
+
+def _state(uri: str) -> str:
+    try:
+        found = picture_files.path_of(uri).stat()
+    except (OSError, ValueError, DataError):
+        return "cannot be read"
+    return f"{found.st_size} {found.st_mtime_ns}"

@@ -1,0 +1,93 @@
+"""The column `images` of items: pictures beside the main one, by which an item can be found as well.
+
+A shop's table has a list, or text in which `|` separates them. In IMMR's tables it is a JSON array, null without any.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from immr.data.pictures import picture_files
+from immr.data.column_types import UnsuitableTypeError, convert, is_list, json_nested
+from immr.errors import ContractError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMN = "images"
+MAX_PICTURES = 20
+_SEPARATOR = "|"
+_TOO_MANY = f"{COLUMN} has more than {MAX_PICTURES} pictures"
+_NO_LIST = f"{COLUMN} is not a list of texts"
+
+
+def pack(
+    values: pa.Array, beside: str, place: str, main: Sequence[str | None] = ()
+) -> tuple[pd.Series[str], dict[str, npt.NDArray[np.bool_]]]:
+    """The column of a chunk, with relative paths made absolute.
+
+    Args:
+        values: as read from the file.
+        beside: the folder or URL that relative paths start from.
+        place: where the rows are, for messages.
+        main: each row's main picture, which many shops list among the others; it is left out.
+
+    Returns:
+        A JSON array for each row, null without pictures; and reason → rows that cannot be read, only reasons that
+        occur.
+
+    Raises:
+        ContractError: the whole column is of a type that cannot be read.
+    """
+    import pandas as pd
+
+    rows: list[str | None] = []
+    unreadable: dict[str, npt.NDArray[np.bool_]] = {}
+    lists = _lists(values, place)
+    for row, (uris, first) in enumerate(zip(lists, main or [None] * len(lists), strict=True)):
+        texts = [] if uris is None else [text.strip() for text in uris if isinstance(text, str)]
+        texts = [text for text in dict.fromkeys(texts) if text and text != first]
+        wrong = uris is not None and any(not isinstance(text, str | None) for text in uris)
+        if wrong or len(texts) > MAX_PICTURES:
+            reason = _NO_LIST if wrong else _TOO_MANY
+            unreadable.setdefault(reason, np.zeros(len(values), dtype=np.bool_))[row] = True
+        rows.append(packed([picture_files.placed(text, beside) for text in texts]))
+    return pd.Series(rows, dtype=pd.ArrowDtype(pa.string())), unreadable
+
+
+def packed(uris: Sequence[str]) -> str | None:
+    """Pictures as IMMR's tables have them."""
+    return json.dumps(list(uris), ensure_ascii=False) if uris else None
+
+
+def unpack(text: str | None) -> tuple[str, ...]:
+    """The pictures in a value of IMMR's tables."""
+    return tuple(json.loads(text)) if text else ()
+
+
+def _lists(values: pa.Array, place: str) -> list[list[Any] | None]:
+    """Each row's list; a text that is JSON is one already, because lists in JSON lines are read as text."""
+    if is_list(values.type):
+        lists: list[list[Any] | None] = values.to_pylist()
+        return lists
+    try:
+        texts, _ = convert(values, pa.string())
+    except UnsuitableTypeError as error:
+        raise ContractError(
+            f"{place}: column {COLUMN} holds {values.type} and should hold lists of paths or URLs, or text with "
+            f"{_SEPARATOR} between them: {error}"
+        ) from error
+    return [None if text is None else _split(text) for text in texts.to_pylist()]
+
+
+def _split(text: str) -> list[Any]:
+    found = json_nested(text)
+    if isinstance(found, dict):
+        return [found]
+    return text.split(_SEPARATOR) if found is None else found

@@ -1,0 +1,1 @@
+"""Pictures behind URLs and in object stores: requested with limits, and kept by content."""

@@ -1,0 +1,64 @@
+"""Pictures in object stores: `s3://bucket/key`, `gs://bucket/key`.
+
+They are read with the credentials of the tables. Only places that the mapping names are read, so that a row of a
+table cannot make IMMR read whatever else these credentials can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from immr.data.mapping.shop_map import PictureRules
+from immr.data.pictures.remote.requests import RequestFailedError
+from immr.data.sources.locations import Location
+from immr.errors import ContractError
+
+
+def is_object(uri: str) -> bool:
+    """Whether a picture is in an object store."""
+    return uri.startswith(("s3://", "gs://"))
+
+
+def is_in(uri: str, buckets: Sequence[str]) -> bool:
+    """Whether a picture is below one of these places, such as `s3://bucket` or `s3://bucket/photos`."""
+    if ".." in uri.split("/"):  # some stores resolve it
+        return False
+    return is_object(uri) and any(uri.startswith(f"{place.rstrip('/')}/") for place in buckets)
+
+
+class Buckets:
+    """Reads pictures of object stores; thread-safe."""
+
+    def __init__(self, rules: PictureRules) -> None:
+        self._rules, self._opened = rules, dict[str, Location]()
+
+    def read(self, uri: str) -> bytes:
+        """The content of an object.
+
+        Raises:
+            RequestFailedError: with the reason.
+        """
+        if not is_in(uri, self._rules.buckets):
+            scheme, _, rest = uri.partition("://")
+            bucket = f"{scheme}://{rest.partition('/')[0]}"
+            raise RequestFailedError(
+                f'in no place that the mapping names: add buckets = ["{bucket}"] under [pictures] if it may be read',
+                retried=False,
+            )
+        try:
+            return self._content(uri)
+        except ContractError as error:  # Arrow has tried several times
+            raise RequestFailedError(str(error), retried=False) from error
+
+    def _content(self, uri: str) -> bytes:
+        scheme, _, rest = uri.partition("://")
+        bucket, _, key = rest.partition("/")
+        root = f"{scheme}://{bucket}"
+        if root not in self._opened:
+            self._opened[root] = Location.of(root)
+        found = self._opened[root] / key  # a key may have signs that no URL may
+        if not found.is_file():
+            raise RequestFailedError("no such object", retried=False)
+        if (found.size() or 0) > self._rules.max_mb * 1e6:
+            raise RequestFailedError(f"more than {self._rules.max_mb:g} MB", retried=False)
+        return found.read()

@@ -1,0 +1,140 @@
+"""A chunk of a shop's table in the data contract's types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from immr.data import attributes
+from immr.data.pictures import picture_files
+from immr.data.column_types import UnsuitableTypeError, convert, decoded, is_utf8, why_lost
+from immr.data.contract import TableContract
+from immr.data.mapping.category_paths import canonical_path
+from immr.data.pictures import additional_pictures
+from immr.data.sources.table_parts import MALFORMED
+from immr.errors import ContractError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Typed(NamedTuple):
+    """A chunk in the contract's types."""
+
+    frame: pd.DataFrame  # the contract's columns; missing where a value is missing or unreadable
+    unreadable: dict[str, npt.NDArray[np.bool_]]  # reason → rows; only reasons that occur
+
+
+def typed(batch: pa.RecordBatch, contract: TableContract, place: str, beside: str) -> Typed:
+    """The contract's columns of a chunk; a value that does not fit its column's type is unreadable.
+
+    Args:
+        batch: rows with the contract's columns.
+        contract: of the table.
+        place: where the rows are, for messages.
+        beside: the folder or URL that relative paths of pictures start from.
+
+    Raises:
+        ContractError: a whole column is of a type that cannot be read.
+    """
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    unreadable = {}
+    if MALFORMED in batch.schema.names:
+        malformed = batch.column(MALFORMED).is_valid()
+        unreadable[f"{MALFORMED} has too many or too few columns"] = malformed.to_numpy(zero_copy_only=False)
+    for column in contract.columns:
+        name = column.name
+        if name == attributes.COLUMN:
+            columns[name], not_of_kind = attributes.pack(batch, contract.attributes, place)
+            unreadable.update(not_of_kind)
+            continue
+        if name == additional_pictures.COLUMN and name in batch.schema.names:
+            main = columns["image"].str.strip().tolist()
+            columns[name], no_pictures = additional_pictures.pack(batch.column(name), beside, place, main)
+            unreadable.update(no_pictures)
+            continue
+        if name not in batch.schema.names:
+            columns[name] = pd.Series(np.nan, index=range(len(batch)))
+            continue
+        values = batch.column(name)
+        try:
+            converted, given = convert(values, column.type)
+        except (UnsuitableTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ContractError(
+                f"{place}: column {name} holds {values.type} and should hold {column.type}: {error}"
+            ) from error
+        lost = given.to_numpy(zero_copy_only=False) & converted.is_null().to_numpy(zero_copy_only=False)
+        if lost.any():
+            unreadable[f"{name} {why_lost(values, column.type)}"] = lost
+        columns[name] = _series(converted)
+    frame = pd.DataFrame(columns)
+    if "description" in frame:
+        frame["description"] = frame["description"].fillna("")
+    if "category" in frame:
+        frame["category"] = _in_one_form(frame["category"])
+    if "image" in frame:
+        frame["image"] = _placed(frame["image"], beside)
+    if "stock" in frame:
+        frame["stock"] = _sold_out(frame["stock"])
+    return Typed(frame, unreadable)
+
+
+def _series(values: pa.Array) -> Any:
+    import pandas as pd
+
+    if pa.types.is_string(values.type):
+        return pd.Series(values, dtype=pd.ArrowDtype(pa.string()))
+    return values.to_pandas()
+
+
+def _sold_out(stock: pd.Series[float]) -> pd.Series[float]:
+    """Shops that take orders beyond their stock count below zero."""
+    return stock.mask((stock < 0) & (stock > -np.inf), 0.0)
+
+
+def _in_one_form(categories: pd.Series[str]) -> pd.Series[str]:
+    """Equal paths written alike; a shop has few of them and many items."""
+    import pandas as pd
+
+    changed = {
+        path: found for path in categories.dropna().unique() if (found := canonical_path(path)) != path
+    }
+    if not changed:
+        return categories
+    renamed = categories.map(lambda path: changed.get(path, path), na_action="ignore")
+    return renamed.astype(pd.ArrowDtype(pa.string()))
+
+
+def _placed(uris: pd.Series[str], beside: str) -> pd.Series[str]:
+    """Relative paths of pictures made absolute, so that later steps find them from any working folder."""
+    uris = uris.str.strip()
+    relative = ~(uris.str.startswith("/") | uris.str.contains("://", regex=False) | (uris.str.strip() == ""))
+    relative = relative.fillna(False).astype(bool)
+    if relative.any():
+        uris[relative] = uris[relative].map(lambda uri: picture_files.placed(uri, beside))
+    return uris
+
+
+def printed(value: pa.Scalar, form: Callable[[Any], str] = repr) -> str:
+    """A value as text, whatever it is: a time that Python cannot express is described by its type."""
+    try:
+        return form(value.as_py())
+    except (OverflowError, ValueError):  # or bytes that are not UTF-8
+        return f"a {value.type} that cannot be printed"
+
+
+def readable(table: pa.Table) -> pa.Table:
+    """The same table with � in place of bytes that are not UTF-8, so that any reader can open it."""
+    for number, column in enumerate(table.schema):
+        if (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)) and not is_utf8(
+            table.column(number)
+        ):
+            texts = decoded(table.column(number).combine_chunks(), errors="replace").cast(column.type)
+            table = table.set_column(number, column, texts)
+    return table

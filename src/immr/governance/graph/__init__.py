@@ -1,0 +1,1 @@
+"""The co-click graph: from clicks to edges, and from their components to classes."""

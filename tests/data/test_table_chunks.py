@@ -1,0 +1,44 @@
+import math
+from pathlib import Path
+
+import pyarrow as pa
+
+from immr.data.contract import ITEMS, QUERIES
+from immr.data.table_chunks import readable, typed
+
+ROW = {"query_id": "q1", "user_id": "ann", "ts": "2025-01-01T12:00:00Z", "image": "photos/q1.jpg"}
+
+
+def test_relative_paths_are_resolved_and_invalid_values_marked(tmp_path: Path) -> None:
+    batch = pa.RecordBatch.from_pylist([ROW, ROW | {"ts": "noon", "image": "https://shop/a.jpg"}])
+    found = typed(batch, QUERIES, "queries.csv", str(tmp_path))
+    assert found.frame["image"].tolist() == [f"{tmp_path}/photos/q1.jpg", "https://shop/a.jpg"]
+    [(reason, rows)] = found.unreadable.items()
+    assert reason.startswith("ts is not a valid time") and rows.tolist() == [False, True]
+
+
+def test_bytes_that_are_not_text_become_readable() -> None:
+    broken = pa.array([b"caf\xe9", b"tea"], pa.binary()).view(pa.string())
+    assert readable(pa.table({"title": broken}))["title"].to_pylist() == ["caf�", "tea"]
+
+
+def test_equal_categories_and_places_of_pictures_are_written_alike(tmp_path: Path) -> None:
+    item = {"item_id": "a", "title": "Tea", "description": "", "price": 1.0, "updated_at": "2025-01-01"}
+    categories = ["Äpfel/Rot", " A\u0308pfel / Rot ", "/Äpfel//Rot/"]
+    images = ["a.jpg", " a.jpg", "a.jpg\n"]
+    pairs = zip(categories, images, strict=True)
+    batch = pa.RecordBatch.from_pylist([item | {"category": each, "image": image} for each, image in pairs])
+    found = typed(batch, ITEMS, "items.csv", str(tmp_path)).frame
+    assert found["category"].tolist() == ["Äpfel/Rot"] * 3
+    assert found["image"].tolist() == [f"{tmp_path}/a.jpg"] * 3
+
+
+def test_a_stock_below_zero_is_sold_out(tmp_path: Path) -> None:
+    """Shopify and Magento count on when they take orders beyond the stock."""
+    item = {"item_id": "a", "title": "Tea", "description": "", "category": "Drinks", "price": 1.0}
+    item |= {"image": "a.jpg", "updated_at": "2025-01-01"}
+    batch = pa.RecordBatch.from_pylist(
+        [item | {"stock": stock} for stock in (-3.0, 0.0, 2.5, -math.inf, None)]
+    )
+    found = typed(batch, ITEMS, "items.csv", str(tmp_path)).frame["stock"].tolist()
+    assert found[:4] == [0.0, 0.0, 2.5, -math.inf] and math.isnan(found[4])

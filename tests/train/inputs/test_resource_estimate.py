@@ -1,0 +1,41 @@
+"""What training needs: features on disk, the classifier in memory."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from immr.model.encoders.by_name import image_encoder_spec
+from immr.model.model_recipe import ModelRecipe
+from immr.train.inputs.resource_estimate import need
+from immr.train.train_recipe import TrainRecipe
+from immr.types import Item
+
+F = image_encoder_spec("efficientnet-lite0").dim
+MODEL, TRAIN = ModelRecipe(fusion="image"), TrainRecipe(views=2)
+ITEM = Item("a", "A" * 400, "", "", "a.jpg", 1.0, datetime(2025, 1, 1, tzinfo=UTC))
+
+
+def test_features_are_on_disk_twice():
+    assert need(10, [ITEM] * 5, MODEL, TRAIN).disk_bytes == 2 * 2 * 2 * F * (10 + 5)
+    with_text = need(10, [ITEM] * 5, replace(MODEL, fusion="concept_slots"), TRAIN)
+    assert with_text.disk_bytes == pytest.approx(2 * 2 * (2 * F * 15 + 5 * 102 * 384))
+
+
+def test_memory_grows_with_classes_and_falls_with_sampling():
+    few, many = (need(100, [ITEM] * count, MODEL, TRAIN).memory_bytes for count in (10, 200_000))
+    sampled = need(100, [ITEM] * 200_000, MODEL, replace(TRAIN, negative_rate=0.01)).memory_bytes
+    assert few < sampled < many
+
+
+def test_fine_tuning_and_processes_need_more():
+    from immr.recipes import grocery
+
+    one, two = (need(1, [ITEM], MODEL, replace(TRAIN, processes=count)).memory_bytes for count in (1, 2))
+    assert one < two < need(1, [ITEM], MODEL, grocery().train).memory_bytes
+
+
+def test_towers_that_only_fine_tuning_trains_need_features_of_a_sample_of_the_photos():
+    straight = replace(TRAIN, epochs=0)
+    few, many = (need(count, [ITEM], MODEL, straight) for count in (10_000, 1_000_000))
+    assert few.disk_bytes == many.disk_bytes < need(10_000, [ITEM], MODEL, TRAIN).disk_bytes
