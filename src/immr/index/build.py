@@ -69,7 +69,7 @@ def verify(engine: Engine, content: str, documents: Documents) -> Binding:
             if hnsw_ef == EXACT:
                 _log.warning(
                     "the graph of %s finds only %.3f of the nearest documents, so searches will compare all %d "
-                    "documents, which takes longer: docs/index.md",
+                    "documents, which takes longer: docs/vector-index.md",
                     content,
                     by_graph,
                     count,

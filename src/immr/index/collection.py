@@ -22,7 +22,7 @@ _CHANGES_PER_BATCH = 256
 _CHANGES_KEPT = 10_000  # for a content under construction; older changes are delivered to it again
 _SETTLE_TIMEOUT_S = 600.0
 _LOOK_EVERY_S = 10.0  # for a new content on a server
-# most neighbours that a filtered search visits do not pass, so it must visit more: docs/index.md
+# most neighbours that a filtered search visits do not pass, so it must visit more: docs/vector-index.md
 _FILTERED_EF_FACTOR = 4
 _FACET_VALUES = 100
 _COUNTED_VALUES = 1000  # more than are returned, so that ties do not depend on the engine

@@ -210,7 +210,7 @@ class QdrantIndex:
         if self._is_local_mode and documents.binding.points > LOCAL_MODE_POINTS:
             _LOG.warning(
                 "%d points are too many for Qdrant's local mode: unset IMMR_INDEX_URL to use Qdrant Edge "
-                "(docs/index.md)",
+                "(docs/vector-index.md)",
                 documents.binding.points,
             )
         with closing(self._storage.engine(content)) as engine:

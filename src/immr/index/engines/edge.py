@@ -87,7 +87,7 @@ class EdgeEngine:
                 self._shard = edge.EdgeShard.create(str(self._folder), config)
         kinds = {
             "keyword": edge.PayloadSchemaType.Keyword,
-            # no extra graph links for price ranges: see docs/index.md, Speed
+            # no extra graph links for price ranges: see docs/vector-index.md, Speed
             "number": edge.FloatIndexParams(enable_hnsw=False),
         }
         for name, kind in {**BUILT_IN, **attributes}.items():
