@@ -14,7 +14,7 @@ def catalogue(changed_uri: str = "", deleted_uri: str = ""):
     """Update the catalogue without training or restarting anything.
 
     Args:
-        changed_uri: New or changed items, as Parquet or CSV (docs/your-data.md); empty for none.
+        changed_uri: New or changed items, as Parquet or CSV (docs/data-contract.md); empty for none.
         deleted_uri: Deleted items: Parquet or CSV with a column item_id; empty for none.
     """
     written = components.record_changes(changed_uri=changed_uri, deleted_uri=deleted_uri)

@@ -44,7 +44,7 @@ def refresh(
     """Train and evaluate a new version, and deploy it if it passes the gate.
 
     Args:
-        data_uri: Folder or URL of items, queries and impressions, or a mapping (docs/your-data.md).
+        data_uri: Folder or URL of items, queries and impressions, or a mapping (docs/data-contract.md).
         recipe: Name of a built-in recipe (`concept`, `image_only`, …), or a TOML file that the steps can read.
         workers: Training processes.
         gpus_per_worker: GPUs reserved for each training process on a cluster.

@@ -1,4 +1,4 @@
-"""A front-end developer puts the page of docs/api.md on another origin, as it is written there, in a real browser.
+"""A front-end developer puts the page of docs/api-clients.md on another origin, as it is written there, in a real browser.
 
 `tests/serving/scenarios/test_api_doc.py` runs the developer's other examples: `curl` and `immr.client`.
 """
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
 ]
-DOCUMENTED = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+DOCUMENTED = Path(__file__).resolve().parents[2] / "docs" / "api-clients.md"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 PATIENCE_MS = 60_000
 

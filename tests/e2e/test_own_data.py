@@ -94,8 +94,8 @@ def with_zones(mapping: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_from_an_export_to_a_search(folder: Path) -> None:
-    check, propose = commands("2. Map your columns")[:2]
-    [recheck] = [line for line in commands("2. Map your columns") if "--map" in line]
+    check, propose = commands("1. Map your columns")[:2]
+    [recheck] = [line for line in commands("1. Map your columns") if "--map" in line]
     assert "artikel.csv has its columns" in run(check, exit_code=1).stdout
     run(propose)
     mapping = folder / "shop.toml"
@@ -103,12 +103,12 @@ def test_from_an_export_to_a_search(folder: Path) -> None:
     with_zones(mapping)
     assert "does not fit" not in run(recheck).stdout
 
-    [govern] = commands("3. Clean and group them")
+    [govern] = commands("2. Clean and group them")
     governed = run(govern).stdout
     assert "12 of 12 items usable" in governed
     assert re.search(r"(\d+) of \1 impressions usable", governed.replace(",", ""))
 
-    train, *steps, serve = commands("4. Train and serve")
+    train, *steps, serve = commands("3. Train and serve")
     assert "immr-1" in run(f"{train} --recipe smoke").stdout  # as the docs say for a first try
     for step in steps:
         run(step)
@@ -131,7 +131,7 @@ def test_from_an_export_to_a_search(folder: Path) -> None:
 def _change_the_catalogue(folder: Path, first: str, url: str, photo: bytes) -> None:
     """Delete the first hit, and bring it back in the shop's own columns."""
     lines = (folder / "my-shop" / "artikel.csv").read_text("utf-8-sig")
-    upsert, delete = commands("5. Keep the catalogue current")
+    upsert, delete = commands("4. Keep the catalogue current")
 
     def ids() -> set[str]:
         answer = httpx.post(url, files={"image": photo}, data={"k": "12"}, timeout=60).json()
@@ -155,7 +155,7 @@ def test_the_proposed_mapping_fits_in_each_encoding(
     shop_export.write(tmp_path / "my-shop", labelled, encoding=encoding)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IMMR_HOME", str(tmp_path / "home"))
-    check, propose = commands("2. Map your columns")[:2]
+    check, propose = commands("1. Map your columns")[:2]
     run(check, exit_code=1)
     assert "6" in run(propose).stdout
     with_zones(tmp_path / "shop.toml")

@@ -17,7 +17,7 @@ from immr.data.sources.sql_tables import QueriedPart
 from immr.data.sources.shop import Shop
 from immr.types import Item
 
-DOCS = Path(__file__).parents[3] / "docs" / "your-data.md"
+DOCS = Path(__file__).parents[3] / "docs" / "mapping.md"
 SHOPIFY = """Handle,Title,Body (HTML),Vendor,Product Category,Type,Published,Option1 Name,Option1 Value,Variant SKU,Variant Inventory Tracker,Variant Inventory Qty,Variant Inventory Policy,Variant Price,Image Src,Image Position,Variant Image,Status
 apple,Red Apple,"<p>Crisp &amp; sweet.</p>
 <ul><li>Organic</li></ul>",Farm,"Food, Drinks > Fruit",Fruit,true,Size,1 kg,AP-1,shopify,12,deny,2.99,https://cdn.example/b.jpg?v=17,2,,active

@@ -15,7 +15,7 @@ from immr.data.sources.files import FilePart
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 
-DOCS = Path(__file__).parents[3] / "docs" / "your-data.md"
+DOCS = Path(__file__).parents[3] / "docs" / "mapping.md"
 BY_PRODUCT = """
 SELECT Handle AS item_id, max(Title) AS title, '' AS description, 'All' AS category,
     first(Image ORDER BY rowid) AS image, list(Image ORDER BY rowid)[2:] AS images,

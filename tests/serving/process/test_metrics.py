@@ -79,7 +79,7 @@ def test_a_value_is_cached_between_scrapes() -> None:
 def test_the_documented_metrics_are_the_ones_that_are_served(
     services: Services,
 ) -> None:
-    page = (Path(__file__).resolve().parents[3] / "docs" / "api.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs" / "serving.md").read_text()
     documented = {
         (name, of)
         for names, of in re.findall(r"^\| (`immr_.*?`) \| (both|Bento|gateway) \|", page, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Runs the examples of docs/api.md."""
+"""Runs the examples of the API's pages in docs/."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 
 from tests.support import http_client, tiny_version
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
-EXAMPLES = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+PAGES = "\n".join((DOCS / name).read_text() for name in ("api.md", "api-clients.md", "serving.md"))
+EXAMPLES = re.findall(r"```bash\n(.*?)```", PAGES, re.DOTALL)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
@@ -33,5 +34,4 @@ def test_the_example_runs(example: str, gateway_url: str, bento_url: str, tmp_pa
 def test_the_page_names_every_path(gateway_url: str) -> None:
 
     paths = http_client.get(f"{gateway_url}/openapi.json").json()["paths"]
-    page = PAGE.read_text()
-    assert [path for path in paths if path not in page] == []
+    assert [path for path in paths if path not in PAGES] == []

@@ -157,7 +157,7 @@ class ShopMap:
             read = TypeAdapter(cls).validate_python(_expanded(values))
         except (ValidationError, ContractError) as error:
             raise ContractError(
-                f"{path}: {_fault(error)}: correct it (docs/your-data.md lists the keys)"
+                f"{path}: {_fault(error)}: correct it (docs/mapping.md lists the keys)"
             ) from error
         for contract in CONTRACT[1:]:  # items may have attributes, which are known with the tables
             read.table(contract.name).check_known(contract, str(path))
