@@ -69,7 +69,7 @@ ROWS: dict[str, Sequence[Panel]] = {
         ),
         Panel(
             "Users by variant",
-            "Users since the experiment began, without bots. Their shares should match the weights.",
+            "Users since the test began, without bots. Their shares should match the weights.",
             [Query("immr_experiment_users", "{{variant}} {{model_version}}")],
         ),
         Panel(
@@ -165,7 +165,7 @@ ROWS: dict[str, Sequence[Panel]] = {
         ),
         Panel(
             "Searches refused with 503",
-            "A version without a reachable collection is not ready and answers 503.",
+            "A version whose collection does not answer is not ready and answers 503.",
             [
                 Query(
                     'sum by (job) (rate(immr_requests_total{route="/v1/search", status="503"}[5m]))',

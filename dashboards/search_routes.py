@@ -146,7 +146,7 @@ def filters_in(line: str) -> list[str]:
 
 
 def api_call(api: str, search: PreviewSearch) -> str:
-    """The same search as a command. The header keeps it out of the experiment, as the page does.
+    """The same search as a command. The header keeps it out of the test, as the page does.
 
     `--form-string`, because with `-F` curl would read and send a file for a text like `@notes`.
     """

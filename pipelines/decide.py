@@ -8,7 +8,7 @@ from pipelines.cluster import alerting, at_home
 
 @dsl.pipeline(
     name="immr-decide",
-    description="Reads out the running experiment and decides: promote, keep, wait or roll back.",
+    description="Reads out the running test and decides: promote, keep, wait or roll back.",
 )
 def decide(apply: bool = True):
     """Decide about the challenger.

@@ -233,7 +233,7 @@ class Variants:
         except TimeoutError as error:
             raise VariantDownError(f"took longer than {self._timeout_s:g} s") from error
         except aiohttp.ClientError as error:
-            raise VariantDownError(f"cannot be reached ({type(error).__name__})") from error
+            raise VariantDownError(f"does not answer ({type(error).__name__})") from error
         if answer.status >= 500:
             raise VariantDownError(f"answered {answer.status}")
         return answer

@@ -62,7 +62,7 @@ class Metrics:
         )
         self.experiment_wrong = Gauge(
             "immr_experiment_file_wrong",
-            "1 while the experiment file is invalid and the previous experiment is in force",
+            "1 while the experiment file is invalid and the previous one is in force",
             registry=self.registry,
         )
         self.shadow = self._counter(

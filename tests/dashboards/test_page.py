@@ -186,7 +186,7 @@ def test_nothing_there_yet(tmp_path: Path) -> None:
         "No experiment is running.",
         "No search has come through the gateway yet.",
         "No pipeline has run yet.",
-        "Nothing has been shown in this experiment yet.",
+        "Nothing has been shown in this test yet.",
         "Drift has not been checked yet:",
         "There has been no test yet.",
     ):

@@ -205,7 +205,7 @@ def test_a_command_that_is_changing_the_experiment_is_waited_for(
         follow()
         follow()
     assert caplog.messages == [
-        "another command is changing the experiment; its result is followed once it ends"
+        "another command is changing the test; its result is followed once it ends"
     ]
 
 

@@ -250,7 +250,7 @@ def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.
             if watched.decision.action != "wait":
                 return watched
         except ExperimentBusyError:
-            log.info("another command is changing the experiment; trying again in %g s", every_s)
+            log.info("another command is changing the test; trying again in %g s", every_s)
         except (ImmrError, OSError) as error:
             if not parts.settings.experiment_file.is_file():
                 raise

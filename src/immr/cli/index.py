@@ -65,7 +65,7 @@ def index_gc(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete collections of old versions, except those that serve, wait, have a role or are in the experiment.
+    """Delete collections of old versions, except those that serve, wait, have a role or are in the running test.
 
     Example: immr index gc --keep 2 --dry-run
     """

@@ -135,7 +135,7 @@ def _print(found: Status) -> None:
         console.print("versions on this machine answer while `immr serve` runs")
     if not found.serving:
         console.print("nothing is deployed")
-    console.print(describe(found.experiment) if found.experiment else "no experiment yet", highlight=False)
+    console.print(describe(found.experiment) if found.experiment else "no test yet", highlight=False)
     if back := found.rollback:
         but = f", but it does not answer ({escape(back.problem)})" if back.problem else ""
         console.print(f"`immr experiment rollback` returns to {back.version}{but}", highlight=False)

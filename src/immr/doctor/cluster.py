@@ -75,7 +75,7 @@ def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
     """Check the cluster of this pod, or of the kubeconfig outside one."""
     namespace = urlsplit(settings.launch_url).hostname or own_namespace()
     calls = _ApiCalls(api)
-    server = calls.finding("Kubernetes", lambda: _server(calls), "point KUBECONFIG at a reachable cluster")
+    server = calls.finding("Kubernetes", lambda: _server(calls), "point KUBECONFIG at a cluster that answers")
     if not server.ok:
         return [server]
     images = "storage=oci://" in settings.deploy_url

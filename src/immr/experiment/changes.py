@@ -77,7 +77,7 @@ def ramp(experiment: Experiment, weight: float, now: datetime) -> Experiment:
     challengers = experiment.challengers
     if not experiment.remaining or experiment.state != "running":
         raise ExperimentError(
-            f"experiment {experiment.name} has no running challenger: run `immr experiment start` first"
+            f"test {experiment.name} has no running challenger: run `immr experiment start` first"
         )
     check_weight(weight, len(challengers))
     before = max(each.weight for each in challengers)
@@ -89,7 +89,7 @@ def ramp(experiment: Experiment, weight: float, now: datetime) -> Experiment:
     if weight < before:
         raise ExperimentError(
             f"the challenger has {in_percent(before)} of the users, so {in_percent(weight)} would move some of "
-            "them back to the champion: ramp to a larger share, or stop the experiment and start another"
+            "them back to the champion: ramp to a larger share, or stop the test and start another"
         )
     champion = replace(experiment.champion, weight=1 - weight * len(challengers))
     variants = (champion, *(replace(each, weight=weight) for each in challengers))
@@ -137,7 +137,7 @@ def promote(experiment: Experiment, now: datetime, winner: str = CHALLENGER) -> 
         ExperimentError: there is no such challenger.
     """
     if not experiment.challengers:
-        raise ExperimentError(f"experiment {experiment.name} has no challenger to promote")
+        raise ExperimentError(f"test {experiment.name} has no challenger to promote")
     return _replace_champion(experiment, experiment.variant(winner), now)
 
 
@@ -176,7 +176,7 @@ def roll_back(experiment: Experiment, now: datetime) -> Experiment:
             "; to take users off a challenger, run `immr experiment stop`" if experiment.challengers else ""
         )
         raise ExperimentError(
-            f"the champion before {experiment.champion.model_version} is unknown in experiment "
+            f"the champion before {experiment.champion.model_version} is unknown in test "
             f"{experiment.name}: only a version that was promoted can be rolled back{stop}"
         )
     return _replace_champion(experiment, experiment.previous, now)

@@ -99,21 +99,21 @@ class Experiment:
     def __post_init__(self) -> None:
         if not self.name or not self.salt:
             raise ExperimentError(
-                "an experiment needs a name and a salt: give both, the salt new for each test"
+                "a test needs a name and a salt: give both, the salt new for each test"
             )
         if self.state not in get_args(State):
             raise ExperimentError(
-                f"the experiment's state is {self.state!r}: give one of {', '.join(get_args(State))}"
+                f"the test's state is {self.state!r}: give one of {', '.join(get_args(State))}"
             )
         if self.kind not in get_args(Kind):
             raise ExperimentError(
-                f"the experiment's kind is {self.kind!r}: give one of {', '.join(get_args(Kind))}"
+                f"the test's kind is {self.kind!r}: give one of {', '.join(get_args(Kind))}"
             )
         if self.started is not None:
             _require_zone("started", self.started)
         if self.planned_users is not None and self.planned_users < 1:
             raise ExperimentError(
-                f"the experiment has planned_users {self.planned_users}: give at least 1, or leave it out"
+                f"the test has planned_users {self.planned_users}: give at least 1, or leave it out"
             )
         self._check_ramp()
         names = [variant.name for variant in self.variants]
@@ -171,7 +171,7 @@ class Experiment:
         for variant in self.variants:
             if variant.name == name:
                 return variant
-        raise ExperimentError(f"experiment {self.name} has no variant {name!r}")
+        raise ExperimentError(f"test {self.name} has no variant {name!r}")
 
 
 def save(experiment: Experiment, path: Path) -> None:
@@ -212,7 +212,7 @@ def load(path: Path) -> Experiment:
         return _experiment(content)
     except OSError as error:
         raise ExperimentError(
-            f"there is no experiment in {path} ({error.strerror}): deploy a version first, then run "
+            f"there is no test in {path} ({error.strerror}): deploy a version first, then run "
             "`immr experiment start`"
         ) from error
     except (ValueError, RecursionError) as error:
@@ -236,8 +236,8 @@ def _is_address(url: str) -> bool:
 
 
 def _experiment(content: Any) -> Experiment:
-    values = _fields(content, Experiment, "an experiment")
-    _require_text(values, ("name", "salt"), "an experiment")
+    values = _fields(content, Experiment, "a test")
+    _require_text(values, ("name", "salt"), "a test")
     variants = values.get("variants")
     if not isinstance(variants, list):
         raise ExperimentError(

@@ -24,6 +24,6 @@ def check_revision(experiment: Experiment, revision: str) -> None:
     """
     if revision and revision != revision_of(experiment):
         raise ExperimentError(
-            f"the experiment has changed in the meantime, so nothing was done: {experiment.name} is "
+            f"the test has changed in the meantime, so nothing was done: {experiment.name} is "
             f"{experiment.state} now. Look at `immr status`, and repeat the command if you still want it"
         )

@@ -119,7 +119,7 @@ class _Follower:
             self._guard_ramp()
             self._failure = ""
         except ExperimentBusyError:
-            self._log_once("another command is changing the experiment; its result is followed once it ends")
+            self._log_once("another command is changing the test; its result is followed once it ends")
         except (ImmrError, OSError) as error:
             self._log_once(str(error))
 

@@ -110,5 +110,5 @@ def links(settings: Settings, version: ModelVersion | None = None) -> list[str]:
                 f"- [model version]({_version_link(settings, version)})",
             ]
     if settings.page_link:
-        items += [f"- [search, experiment and reports]({settings.page_link})"]
+        items += [f"- [search, test and reports]({settings.page_link})"]
     return items

@@ -192,7 +192,7 @@ def test_one_process_at_a_time_changes_the_experiment(deployed: Settings) -> Non
     ):
         fcntl.flock(other, fcntl.LOCK_EX)
         for refused in [pool.submit(verb, connect(deployed)) for verb in verbs]:
-            with pytest.raises(ExperimentError, match="another process is changing the experiment"):
+            with pytest.raises(ExperimentError, match="another process is changing the test"):
                 refused.result()
     assert stop(connect(deployed)).state == "stopped"
 

@@ -271,7 +271,7 @@ def test_all_down_is_a_503(nobody: str, own_settings: Settings) -> None:
 
 def test_without_an_experiment_it_waits_for_one(bento_url: str, own_settings: Settings) -> None:
     with served_gateway(own_settings) as client:
-        assert_problem(search(client), 503, "there is no experiment")
+        assert_problem(search(client), 503, "there is no test")
         save(alone(bento_url), own_settings.experiment_file)
         assert search(client).status_code == 200
 

@@ -50,7 +50,7 @@ class Location:
         except (pa.ArrowException, OSError, ImportError, ValueError) as error:
             reason = reason_without_credentials(error, text)
             raise ContractError(
-                f"{without_credentials(text)} cannot be reached ({reason}): {_HINTS.get(scheme, 'check it')}"
+                f"{without_credentials(text)} cannot be opened ({reason}): {_HINTS.get(scheme, 'check it')}"
             ) from error
         return cls(filesystem, path, path if scheme == "file" else without_credentials(text).rstrip("/"))
 

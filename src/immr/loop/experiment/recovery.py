@@ -65,7 +65,7 @@ def can_complete(parts: Parts) -> bool:
     try:
         complete(parts)
     except ImmrError as error:
-        log.warning("%s; the next command that changes the experiment tries again", error)
+        log.warning("%s; the next command that changes the test tries again", error)
         return False
     return True
 

@@ -59,7 +59,7 @@ def exclusive(parts: Parts, timeout_s: float = LOCK_TIMEOUT_S, revision: str = "
             except BlockingIOError as error:
                 if time.monotonic() >= deadline:
                     raise ExperimentBusyError(
-                        f"another process is changing the experiment ({path} is locked): try again in a moment"
+                        f"another process is changing the test ({path} is locked): try again in a moment"
                     ) from error
                 time.sleep(0.05)
         complete_change(parts)

@@ -187,5 +187,5 @@ def _refuse_second_test(parts: Parts) -> None:
     current = load(parts.settings.experiment_file)
     if running_test(parts):
         raise ExperimentRunningError(
-            f"experiment {current.name} is already running: ramp it, or run `immr experiment stop` first"
+            f"test {current.name} is already running: ramp it, or run `immr experiment stop` first"
         )
