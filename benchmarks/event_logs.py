@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from immr.events.delivery import Delivery
-from immr.events.journal_entries import Clicked, Shown
 from immr.events.event_log import EventLog
 from immr.events.journal import EventJournal
+from immr.events.journal_entries import Clicked, Shown
 from immr.events.postgres.log import PostgresEventLog
 from immr.events.sqlite.log import SqliteEventLog
 from immr.types import Click, SearchRecord

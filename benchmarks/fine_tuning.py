@@ -38,8 +38,8 @@ from immr.datasets.named import load_dataset
 from immr.evaluation.exact_search import best_picture
 from immr.launch.launcher import TrainingJob
 from immr.launch.local import LocalLauncher
-from immr.model.model_card import Card
 from immr.model.documents import encode_pictures
+from immr.model.model_card import Card
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.recipes import Recipe, by_name
 from immr.settings import Settings

@@ -31,13 +31,13 @@ from rich.console import Console
 from rich.table import Table
 
 from immr.index.build import fill, verify
+from immr.index.collection_names import collection_name, content_name
 from immr.index.documents import Documents, payload, point_id
 from immr.index.engines.client import ClientEngine
 from immr.index.engines.edge import EdgeEngine
-from immr.index.storages.folder_storage import EDGE, EDGE_INT8, EmbeddedEngine, FolderStorage
-from immr.index.collection_names import collection_name, content_name
 from immr.index.qdrant import IDLE_TIMEOUT_S, QdrantIndex
 from immr.index.recall import recall_at_k
+from immr.index.storages.folder_storage import EDGE, EDGE_INT8, EmbeddedEngine, FolderStorage
 from immr.types import Filters, FloatArray, Item, ModelVersion
 
 K = 10

@@ -28,8 +28,8 @@ from immr.charts import svg
 from immr.charts.lines import Point, Series, line_chart
 from immr.charts.ticks import number_ticks
 from immr.index.engines.edge import OVERSAMPLING, EdgeEngine
-from immr.index.storages.folder_storage import EDGE, EDGE_INT8, EmbeddedEngine
 from immr.index.recall import recall_at_k
+from immr.index.storages.folder_storage import EDGE, EDGE_INT8, EmbeddedEngine
 from immr.types import Filters, FloatArray, ModelVersion
 
 K = 10

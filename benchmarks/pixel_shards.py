@@ -97,10 +97,10 @@ def read(folder: Path, url: str, pictures: int, steps: int) -> dict[str, float]:
     """Batches as fine-tuning takes them: four steps ahead if the pictures ask for it."""
     import torch
 
+    from immr.train.inputs.augmented_pictures import STEPS_AHEAD
     from immr.train.inputs.batches import BatchPlan
     from immr.train.inputs.pictures import Pictures
     from immr.train.inputs.step_prefetch import Prefetched
-    from immr.train.inputs.augmented_pictures import STEPS_AHEAD
     from immr.train.world import World
 
     torch.set_num_threads(1)

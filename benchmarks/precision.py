@@ -20,8 +20,8 @@ from rich.table import Table
 
 from immr.data.pictures import picture_files
 from immr.datasets.named import load_dataset
-from immr.model.model_card import QUERY_ENCODER, Card
 from immr.model.documents import encode_documents
+from immr.model.model_card import QUERY_ENCODER, Card
 from immr.model.runtime import Graph
 from immr.settings import Settings
 from immr.types import FloatArray
@@ -44,7 +44,8 @@ def main(
     documents_ND = encode_documents(folder, labelled.items, settings.cache_dir)
     preprocessing = Card.read(folder).preprocessing
     pixels = [
-        preprocessing.apply(picture_files.load(photo.image, preprocessing.enough_px))[None] for photo in photos
+        preprocessing.apply(picture_files.load(photo.image, preprocessing.enough_px))[None]
+        for photo in photos
     ]
     full_QD, full_ms = _embedded(folder, pixels, reduced=False)
     reduced_QD, reduced_ms = _embedded(folder, pixels, reduced=True)

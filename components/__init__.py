@@ -12,11 +12,11 @@ from components.index import index
 from components.materialize import materialize
 from components.package import package
 from components.rank import rank
+from components.record_changes import record_changes
 from components.start import start
 from components.start_test import start_test
 from components.train import train
 from components.watch import watch
-from components.record_changes import record_changes
 
 __all__ = [
     "deliver",
@@ -28,9 +28,9 @@ __all__ = [
     "materialize",
     "package",
     "rank",
+    "record_changes",
     "start",
     "start_test",
     "train",
     "watch",
-    "record_changes",
 ]

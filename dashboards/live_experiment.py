@@ -168,8 +168,8 @@ class LiveExperiment:
     def _sums(self, experiment: Experiment) -> Sums:
         """Sums of users. For an A/B test the event log computes them, so no impression becomes a Python row."""
         from immr.events.sink import on_disk
-        from immr.readout.readout import PRE_PERIOD
         from immr.readout.event_views import split_at_start
+        from immr.readout.readout import PRE_PERIOD
         from immr.readout.sums import Rank, sum_up, sum_up_queries
 
         if experiment.kind == "interleave":  # only rows tell whose items were clicked

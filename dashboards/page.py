@@ -26,8 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from dashboards import reports
-from dashboards import chart_data
+from dashboards import chart_data, reports
 from dashboards.actions import Actions, Outcome
 from dashboards.background import BackgroundCalls
 from dashboards.lineage import Lineage

@@ -9,8 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dashboards import reports
-from dashboards import chart_data
+from dashboards import chart_data, reports
 from dashboards.actions import possible_actions
 from dashboards.lineage import Lineage
 from dashboards.live_experiment import LiveExperiment

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from immr.experiment.definition import Experiment, Variant
 from immr.experiment.history import append
-from immr.loop.experiment.save_change import events_of, save_change
 from immr.loop.experiment.running_test import running_test
+from immr.loop.experiment.save_change import events_of, save_change
 from immr.wiring import Parts
 
 SALT = "demo"

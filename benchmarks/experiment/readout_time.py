@@ -26,8 +26,8 @@ from rich.table import Table
 from benchmarks.experiment.sink import parquet_equals_journal
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.comparison import Comparison
-from immr.readout.readout import readout
 from immr.readout.event_views import Parquet, split_at_start
+from immr.readout.readout import readout
 
 PER_QUERY = 10
 QUERIES_PER_USER = 5

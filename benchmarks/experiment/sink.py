@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 
 from immr.events.delivery import Delivery
-from immr.events.journal_entries import Clicked, Shown
 from immr.events.journal import EventJournal
+from immr.events.journal_entries import Clicked, Shown
 from immr.events.sink import sink
 from immr.events.sqlite.log import SqliteEventLog
 from immr.types import Click, SearchRecord

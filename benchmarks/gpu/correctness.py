@@ -18,13 +18,13 @@ from torch import Tensor
 from benchmarks.gpu.classifier_steps import Case, recipe_of
 from benchmarks.gpu.rows import Report
 from immr.model.preprocessing import Preprocessing
-from immr.train.classifier.kernels import usable
 from immr.train.classifier.class_shard import Shard
+from immr.train.classifier.kernels import usable
 from immr.train.classifier.sharded_classifier import Classifier, SampledClassifier, make_classifier
 from immr.train.inputs.augmentation import AUGMENTATIONS
+from immr.train.inputs.augmented_pictures import DeviceAugmentedPictures, Drawing, HostAugmentedPictures
 from immr.train.inputs.batches import BatchPlan
 from immr.train.inputs.pictures import Pictures
-from immr.train.inputs.augmented_pictures import DeviceAugmentedPictures, Drawing, HostAugmentedPictures
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 

@@ -33,8 +33,8 @@ from immr.model.encoders.by_name import (
     text_encoder_spec,
 )
 from immr.model.encoders.frozen_features import FrozenEncoder, TorchEncoder
-from immr.model.encoders.onnx_graph import FrozenImageEncoder
 from immr.model.encoders.loading import Loading
+from immr.model.encoders.onnx_graph import FrozenImageEncoder
 from immr.model.features.document_features import DocumentArrays
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes
 from immr.model.features.text_features import Tokens

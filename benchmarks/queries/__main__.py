@@ -46,10 +46,10 @@ from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.named import load_dataset
 from immr.evaluation.bootstrap import mean_estimates
 from immr.index.qdrant import QdrantIndex
-from immr.model.model_card import TOWERS, Card
 from immr.model.documents import encode_documents
 from immr.model.encoders.by_name import preprocessing_of
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes
+from immr.model.model_card import TOWERS, Card
 from immr.model.model_recipe import ModelRecipe
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.model.text_query_encoder import TextQueryEncoder, has_text_encoder

@@ -133,7 +133,9 @@ def _coloured(drawings: Sequence[DatasetPhoto]) -> list[Image.Image]:
     coloured = []
     for drawing in drawings:
         ink, paper = (tuple(generator.integers(0, 256, 3).tolist()) for _ in range(2))
-        coloured.append(ImageOps.colorize(picture_files.load(drawing.image, SIDE_PX).convert("L"), ink, paper))
+        coloured.append(
+            ImageOps.colorize(picture_files.load(drawing.image, SIDE_PX).convert("L"), ink, paper)
+        )
     return coloured
 
 

@@ -35,11 +35,11 @@ from benchmarks.ranking.worlds import Shop
 from immr.features.user_clicks import CLICKS_BY_USER, user_clicks
 from immr.ranking.counterfactual import weights
 from immr.ranking.examples import Examples
-from immr.ranking.user_histories import histories
 from immr.ranking.learning import learn
 from immr.ranking.personal_ranker import Judged, fit_personal
 from immr.ranking.ranker_recipe import RankerRecipe
 from immr.ranking.split import by_user
+from immr.ranking.user_histories import histories
 from immr.search.trees import Trees
 from immr.types import UserFeatures
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from immr.errors import FeaturesUnavailableError, ImmrError
 from immr.evaluation.matches.rule import MATCH_RULE, MatchRule
-from immr.features.feature_store import FeatureStore
 from immr.features.feature_cache import RecentFeatures
+from immr.features.feature_store import FeatureStore
 from immr.index.vector_index import Collection
 from immr.packaging.version_file import VersionFile
 from immr.search.ranker import Ranker

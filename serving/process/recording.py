@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from immr.errors import EventLogError, TokenError
 from immr.events import tokens
 from immr.events.delivery import Delivery
-from immr.events.journal_entries import Clicked, Shown
 from immr.events.journal import MAX_WAITING_BYTES, EventJournal
+from immr.events.journal_entries import Clicked, Shown
 from immr.experiment.definition import PREVIEW
 from immr.types import Click, SearchRecord
 from immr.wiring import Parts

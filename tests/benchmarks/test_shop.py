@@ -13,8 +13,8 @@ from benchmarks.shop import padded
 from benchmarks.shop.measured import run
 from benchmarks.shop.pictures import Thing, write_catalogue_picture, write_photo
 from benchmarks.shop.tables import BOT_QUERIES, Size, write, write_events
-from immr.data.validation.tables import admit
 from immr.data.pictures.picture_files import load
+from immr.data.validation.tables import admit
 
 SIZE = Size(items=60, queries=4_000, impressions=40_000)
 

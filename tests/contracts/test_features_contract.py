@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from immr.errors import ContractError, FeaturesUnavailableError
-from immr.features.user_clicks import USERS_SCHEMA
 from immr.features.item_stats import SCHEMA
+from immr.features.user_clicks import USERS_SCHEMA
 from immr.settings import Settings
 from immr.types import ItemFeatures, UserFeatures
 from immr.wiring import connect

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from immr.data.attributes import kinds_of
-from immr.data.validation.check import check
 from immr.data.item_changes import read_items
 from immr.data.sources.shop import Shop
+from immr.data.validation.check import check
 from immr.errors import ContractError
 
 HEAD = "item_id,title,description,category,image,price,updated_at"

@@ -1,4 +1,4 @@
-"""A front-end developer puts the page of docs/api-clients.md on another origin, as it is written there, in a real browser.
+"""A front-end developer puts the page of docs/api-clients.md on another origin, as written there, in a real browser.
 
 `tests/serving/scenarios/test_api_doc.py` runs the developer's other examples: `curl` and `immr.client`.
 """

@@ -10,9 +10,9 @@ import pytest
 
 from immr.errors import EventLogError
 from immr.events.delivery import Delivery
-from immr.events.journal_entries import Clicked
 from immr.events.event_log import EventLog
 from immr.events.journal import EventJournal
+from immr.events.journal_entries import Clicked
 from immr.events.sqlite.log import SqliteEventLog
 from immr.types import Click, SearchRecord
 from tests.events.test_journal import NOON, clicked, shown, synced

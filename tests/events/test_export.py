@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.data.validation.tables import admit
 from immr.data.contract import ITEMS
+from immr.data.validation.tables import admit
 from immr.errors import DataError, EventLogError
 from immr.events.event_log import EventLog
 from immr.events.query_photos import PhotoStore

@@ -17,8 +17,8 @@ from typing import Protocol
 import pytest
 
 from immr.errors import EventLogError
-from immr.events.journal_entries import Clicked, Shown
 from immr.events.journal import MAX_WAITING_BYTES, EventJournal
+from immr.events.journal_entries import Clicked, Shown
 from immr.types import Click, SearchRecord
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)

@@ -14,8 +14,8 @@ from immr.experiment.definition import Experiment, Variant
 from immr.experiment.interleaving import Drafted, credit, draft
 from immr.readout.comparison import Interval
 from immr.readout.decision import DecisionPolicy, decide
-from immr.readout.preference import Preference, preference
 from immr.readout.formats.text import preference_rows
+from immr.readout.preference import Preference, preference
 from immr.readout.readout import Readout, VariantReadout, readout
 
 rankings = st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=8)

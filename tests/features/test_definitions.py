@@ -1,8 +1,8 @@
 import yaml
 
 from immr.features.definitions import FEATURE_STORE_YAML, FEATURES, definitions, on_redis
-from immr.features.redis_url import RedisUrl
 from immr.features.item_stats import SCHEMA
+from immr.features.redis_url import RedisUrl
 from immr.types import ItemFeatures
 
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from immr.errors import FeaturesUnavailableError, SettingsError
-from immr.features.user_clicks import USERS_SCHEMA
 from immr.features.definitions import FEATURE_STORE_YAML, USER_VIEW, definitions
 from immr.features.feast_store import FeastFeatures
 from immr.features.item_stats import SCHEMA
+from immr.features.user_clicks import USERS_SCHEMA
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.support import redis_process

@@ -6,8 +6,8 @@ import pytest
 
 from immr.features.definitions import FEATURES, VIEW
 from immr.features.feast_store import FeastFeatures
-from immr.features.online_view import OnlineView
 from immr.features.item_stats import SCHEMA
+from immr.features.online_view import OnlineView
 
 NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
 

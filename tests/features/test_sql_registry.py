@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from immr.errors import FeaturesUnavailableError, SettingsError
-from immr.features.sql_registry import SqlRegistry
 from immr.features.item_stats import SCHEMA
+from immr.features.sql_registry import SqlRegistry
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.support import redis_process

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from immr.errors import SettingsError
-from immr.features.user_clicks import USER_TTL, USERS_SCHEMA
 from immr.features.definitions import USER_FEATURES
 from immr.features.feast_store import FeastFeatures
 from immr.features.item_stats import SCHEMA
+from immr.features.user_clicks import USER_TTL, USERS_SCHEMA
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.support import redis_process

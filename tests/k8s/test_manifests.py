@@ -20,8 +20,8 @@ from immr.deploy.inference_service import MODEL_FORMAT, ServingShape, inference_
 from immr.events.delivery import STOP_TIMEOUT_S
 from immr.governance.engines import spark_on_kubernetes
 from immr.launch.kubeflow.job_shape import JobShape
-from immr.launch.launcher import TrainingJob
 from immr.launch.kubeflow.pytorchjob import PyTorchJobs
+from immr.launch.launcher import TrainingJob
 from immr.settings import Settings
 from pipelines import cluster
 from serving.gateway.app import FINISH_S

@@ -10,8 +10,8 @@ from immr.deploy.kserve import ROLES, KserveDeployer
 from immr.launch.kubeflow.job_kind import JobKind
 from immr.launch.kubeflow.job_shape import JobShape
 from immr.launch.kubeflow.kubeflow_launcher import KubeflowLauncher
-from immr.launch.launcher import TrainingJob
 from immr.launch.kubeflow.operators import KINDS
+from immr.launch.launcher import TrainingJob
 from tests.k8s import fake_api
 from tests.k8s.fake_api import FakeApi
 from tests.k8s.rbac import allowed

@@ -14,8 +14,8 @@ import pytest
 from immr.errors import TrainingError
 from immr.launch.launcher import TrainingJob
 from immr.launch.local import LocalLauncher, _reason, _stream
-from immr.model.model_card import Card
 from immr.model.encoders.onnx_graph import encoder_graph
+from immr.model.model_card import Card
 from immr.train.job import TrainJob
 from tests.support import patience, tiny_training_set
 from tests.support.tiny_training_set import MODEL, TRAIN

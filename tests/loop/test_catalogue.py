@@ -26,9 +26,9 @@ from immr.experiment.queue import Queue, WaitingVersion, save_queue
 from immr.index.outbox import Outbox
 from immr.loop import catalogue
 from immr.loop.index import index
-from immr.model.model_card import TOWERS, Card
 from immr.model.documents import encode_documents
 from immr.model.encoders.by_name import preprocessing_of
+from immr.model.model_card import TOWERS, Card
 from immr.model.towers import Towers
 from immr.settings import Settings
 from immr.types import FloatArray, Item, ModelVersion

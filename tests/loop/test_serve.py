@@ -204,9 +204,7 @@ def test_a_command_that_is_changing_the_experiment_is_waited_for(
     with serve_verb.exclusive(parts):
         follow()
         follow()
-    assert caplog.messages == [
-        "another command is changing the test; its result is followed once it ends"
-    ]
+    assert caplog.messages == ["another command is changing the test; its result is followed once it ends"]
 
 
 @pytest.mark.slow

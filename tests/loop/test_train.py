@@ -16,8 +16,8 @@ from immr.data.training_set import TrainingSet
 from immr.errors import RecipeError, RegistryError, TrainingError
 from immr.launch.launcher import TrainingJob
 from immr.loop.train import train
-from immr.model.model_card import Card
 from immr.model.encoders.by_name import preprocessing_of
+from immr.model.model_card import Card
 from immr.registry.logged_models import Origin
 from immr.settings import Settings
 from immr.train.job import TrainJob

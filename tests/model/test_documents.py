@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from immr.model.model_card import IMAGE_ENCODER, Card
 from immr.model.documents import encode_documents, encode_pictures
 from immr.model.encoders.by_name import load_image_encoder
+from immr.model.model_card import IMAGE_ENCODER, Card
 from immr.model.model_recipe import FusionName
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.train.export import export_query_encoder

@@ -10,11 +10,11 @@ import torch
 
 from immr.errors import TrainingError
 from immr.model import text_tower
-from immr.model.model_card import TEXT_ENCODER
 from immr.model.encoders.by_name import load_text_encoder
 from immr.model.features.document_features import DocumentArrays
 from immr.model.features.text_features import Tokens
 from immr.model.fusion import FusionName
+from immr.model.model_card import TEXT_ENCODER
 from immr.model.model_recipe import ModelRecipe
 from immr.model.runtime import openvino
 from immr.model.text_query_encoder import TextQueryEncoder, has_text_encoder

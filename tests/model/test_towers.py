@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from immr.errors import RecipeError, TrainingError
-from immr.model.model_card import TOWERS
 from immr.model.encoders.by_name import image_encoder_spec
+from immr.model.model_card import TOWERS
 from immr.model.towers import DocumentBatch, DocumentTower, QueryTower, Towers
 from tests.support.tiny_training_set import MODEL
 from tests.support.untrained_version import write_untrained

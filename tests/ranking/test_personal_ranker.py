@@ -7,12 +7,12 @@ import pytest
 
 from immr.ranking.counterfactual import weights
 from immr.ranking.examples import Examples
-from immr.ranking.user_histories import histories
 from immr.ranking.learning import learn
 from immr.ranking.personal_ranker import Judged, personalize
 from immr.ranking.propensity import PLACES, Propensities
 from immr.ranking.ranker_recipe import RankerRecipe
 from immr.ranking.split import by_user
+from immr.ranking.user_histories import histories
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.trees import Trees

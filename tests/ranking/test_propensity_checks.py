@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from immr.ranking.click_log import ClickLog
-from immr.ranking.propensity_checks import by_part, bias_differences
+from immr.ranking.propensity_checks import bias_differences, by_part
 from tests.ranking.test_propensity import EXAMINED_K, a_log
 
 USERS = 1_500

@@ -12,10 +12,10 @@ from benchmarks.experiment.rules import immr_rules
 from benchmarks.experiment.worlds import EQUAL, POSITIONS, Sessions, World, looks, sessions
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.decision import Decision, DecisionPolicy, decide
-from immr.readout.variant_health import SLOW_MS, Health
 from immr.readout.readout import readout_of_sums
 from immr.readout.sums import Sums
 from immr.readout.user_moments import COUNTS, RatioMoments
+from immr.readout.variant_health import SLOW_MS, Health
 
 SMALL = World("small", hours=60, users=3000, tail=1.3, clumped=True, hard=0.03)
 

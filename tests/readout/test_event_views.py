@@ -11,8 +11,8 @@ import pytest
 
 from immr.errors import ContractError, ExperimentError
 from immr.loop import watch as watching
-from immr.readout.readout import readout
 from immr.readout.event_views import Parquet, copy_events
+from immr.readout.readout import readout
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.readout.even_experiment import NOON

@@ -15,9 +15,9 @@ from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment.assignment import assign
 from immr.readout.decision import Decision, DecisionPolicy, decide
 from immr.readout.guardrails import GuardrailPolicy, breaches, excess_lower_bound, slow_limit
-from immr.readout.variant_health import SLOW_MS, Health
 from immr.readout.readout import readout
 from immr.readout.user_moments import RatioMoments
+from immr.readout.variant_health import SLOW_MS, Health
 from immr.types import Click, Impression, SearchRecord
 from tests.readout.even_experiment import EXPERIMENT, NOON
 

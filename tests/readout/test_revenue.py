@@ -15,9 +15,9 @@ import pytest
 from immr.events.event_log import EventLog
 from immr.events.postgres.log import PostgresEventLog
 from immr.events.sqlite.log import SqliteEventLog
+from immr.readout.event_views import Parquet
 from immr.readout.formats.text import secondary_rows
 from immr.readout.readout import Readout, readout, readout_of_sums
-from immr.readout.event_views import Parquet
 from immr.readout.revenue import cap_revenue
 from immr.readout.sums import sum_up, sum_up_queries
 from immr.types import Click, Impression, SearchRecord

@@ -16,11 +16,11 @@ import pytest
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.bots import NO_CLICK, TOO_FAST, BotPolicy
-from immr.readout.variant_health import SLOW_MS
+from immr.readout.event_views import Parquet, split_at_start
 from immr.readout.formats.text import secondary_rows
 from immr.readout.readout import Readout, readout
-from immr.readout.event_views import Parquet, split_at_start
 from immr.readout.sums import sum_up
+from immr.readout.variant_health import SLOW_MS
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 CHAMPION = Variant("champion", "http://a:1", "immr-1", 0.5)

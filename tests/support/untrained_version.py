@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from immr.model.model_card import TOWERS, Card
 from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
+from immr.model.model_card import TOWERS, Card
 from immr.model.model_recipe import FusionName
 from immr.model.towers import Towers
 from tests.support.tiny_training_set import MODEL

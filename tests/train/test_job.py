@@ -5,8 +5,8 @@ import numpy as np
 from PIL import Image
 
 from immr.evaluation.exact_search import best_picture
-from immr.model.model_card import Card
 from immr.model.documents import encode_documents, encode_pictures
+from immr.model.model_card import Card
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.train.job import TrainJob, run
 from immr.train.world import World

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from immr.model.model_card import IMAGE_ENCODER, TOWERS
 from immr.model.encoders.by_name import load_image_encoder
+from immr.model.model_card import IMAGE_ENCODER, TOWERS
 from immr.train.job import CURVES
 from tests.support.tiny_encoders import image_model
 from tests.support.tiny_training_set import MODEL

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from immr.errors import RecipeError
-from immr.model.model_card import IMAGE_ENCODER
 from immr.model.documents import encode_documents
 from immr.model.encoders.by_name import load_image_encoder
+from immr.model.model_card import IMAGE_ENCODER
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.train.checkpoint import Checkpoints
 from immr.train.fine_tune_recipe import FineTuneRecipe

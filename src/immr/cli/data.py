@@ -52,8 +52,8 @@ def data_check(
     as_json: AsJson = False,
 ) -> None:
     """Check a sample of your tables against the data contract; exit 1 if something does not fit."""
-    from immr.data.validation.check import check, proposed_mapping
     from immr.data.sources.shop import Shop
+    from immr.data.validation.check import check, proposed_mapping
 
     shop = Shop.of(source, mapping)
     reports, wrote = check(shop, rows), ""

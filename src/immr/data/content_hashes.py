@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 
 from immr.data import attributes
-from immr.data.pictures import picture_files
 from immr.data.contract import ITEMS
+from immr.data.pictures import picture_files
 from immr.data.sources.shop import Shop, ShopTable
 from immr.errors import DataError
 from immr.storage import fingerprint

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from immr.data.validation.tables import EXAMPLES, TableCounts, admit_table
 from immr.data.attributes import item_of
 from immr.data.contract import ITEMS
-from immr.data.pictures.remote.downloads import Downloads, Fetched, is_fetched
 from immr.data.pictures.inspection import NOT_READ, SMALLEST_SIDE_PX, Inspection, inspect
+from immr.data.pictures.remote.downloads import Downloads, Fetched, is_fetched
 from immr.data.sources.shop import Shop
+from immr.data.validation.tables import EXAMPLES, TableCounts, admit_table
 from immr.errors import ContractError
 from immr.machine import cores
 from immr.machine.wording import by_number, counted

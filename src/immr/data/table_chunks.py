@@ -10,11 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from immr.data import attributes
-from immr.data.pictures import picture_files
 from immr.data.column_types import UnsuitableTypeError, convert, decoded, is_utf8, why_lost
 from immr.data.contract import TableContract
 from immr.data.mapping.category_paths import canonical_path
-from immr.data.pictures import additional_pictures
+from immr.data.pictures import additional_pictures, picture_files
 from immr.data.sources.table_parts import MALFORMED
 from immr.errors import ContractError
 

@@ -9,9 +9,9 @@ from concurrent.futures import Future
 from weakref import WeakValueDictionary
 
 from immr.errors import EventLogError, EventRefusedError
-from immr.events.journal_entries import Clicked, Entry, Shown, to_line
 from immr.events.event_log import EventLog
 from immr.events.journal import EventJournal
+from immr.events.journal_entries import Clicked, Entry, Shown, to_line
 
 _LOG = logging.getLogger(__name__)
 

@@ -98,9 +98,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if not self.name or not self.salt:
-            raise ExperimentError(
-                "a test needs a name and a salt: give both, the salt new for each test"
-            )
+            raise ExperimentError("a test needs a name and a salt: give both, the salt new for each test")
         if self.state not in get_args(State):
             raise ExperimentError(
                 f"the test's state is {self.state!r}: give one of {', '.join(get_args(State))}"

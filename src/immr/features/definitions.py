@@ -6,8 +6,8 @@ import textwrap
 from datetime import timedelta
 from typing import Any
 
-from immr.features.user_clicks import USER_TTL
 from immr.features.redis_url import RedisUrl, connection_string
+from immr.features.user_clicks import USER_TTL
 
 PROJECT = "immr"
 VIEW = "item_stats"

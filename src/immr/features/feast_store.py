@@ -23,7 +23,6 @@ import pyarrow.parquet as pq
 
 from immr.errors import ContractError, FeaturesUnavailableError
 from immr.features import forgotten_users
-from immr.features.user_clicks import USERS_SCHEMA
 from immr.features.definitions import (
     FEATURE_STORE_YAML,
     OFFLINE_FILE,
@@ -33,6 +32,7 @@ from immr.features.definitions import (
     VIEW,
     definitions,
 )
+from immr.features.item_stats import appended, checked
 from immr.features.item_view import ItemView, is_future
 from immr.features.repository import (
     answers,
@@ -42,7 +42,7 @@ from immr.features.repository import (
     open_repository,
     quiet,
 )
-from immr.features.item_stats import appended, checked
+from immr.features.user_clicks import USERS_SCHEMA
 from immr.features.user_view import UserView
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from immr.errors import SettingsError
-from immr.features.user_clicks import USER_TTL
 from immr.features.definitions import USER_FEATURES, USER_VIEW
 from immr.features.online_view import OnlineView
+from immr.features.user_clicks import USER_TTL
 from immr.types import UserFeatures
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.engines.rounding import on_grid
+from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
 ENOUGH = "its class has enough photos"

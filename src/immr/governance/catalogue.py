@@ -10,13 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.data.validation.tables import admit_table
 from immr.data.contract import ITEMS
 from immr.data.pictures.remote.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TrainingSet
-from immr.governance import manifest, report
-from immr.governance import image_checks
+from immr.data.validation.tables import admit_table
+from immr.governance import image_checks, manifest, report
 from immr.governance.govern import JUDGEMENTS_SCHEMA, QUERIES_SCHEMA, input_of, item_columns
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.step_counts import Ledger, Step

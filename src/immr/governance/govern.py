@@ -10,19 +10,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.data.validation.tables import Admission, admit
 from immr.data.attributes import COLUMN as ATTRIBUTES
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableContract
 from immr.data.pictures.remote.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import HELD_OUT, TrainingSet
+from immr.data.validation.tables import Admission, admit
 from immr.errors import RecipeError
-from immr.governance import balance, manifest, report
-from immr.governance.graph import classes
-from immr.governance.graph import edges
-from immr.governance import image_checks
+from immr.governance import balance, image_checks, manifest, report
 from immr.governance.embedder import Embedder
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.graph import classes, edges
 from immr.governance.labels import appearance
 from immr.governance.splits import held_out, split
 from immr.governance.step_counts import Ledger, Step

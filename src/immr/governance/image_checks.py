@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data.pictures import additional_pictures
-from immr.data.pictures.remote.downloads import Downloads, is_fetched
 from immr.data.pictures.inspection import Inspection, inspect
+from immr.data.pictures.remote.downloads import Downloads, is_fetched
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 from immr.machine import cores
@@ -120,7 +120,9 @@ def _with_further(
                     continue
                 left_out.append(found.image)
                 example = example or f"{found.image} ({found.reason})"
-            usable = [additional_pictures.packed([places[uri] for uri in each if uri in places]) for each in uris]
+            usable = [
+                additional_pictures.packed([places[uri] for uri in each if uri in places]) for each in uris
+            ]
             writer.write_table(pa.table({"of": batch["item_id"], "usable": usable}, schema=schema))
             refusals.write_table(pa.table({"image": left_out}, schema=_REFUSED_FURTHER))
     if example:

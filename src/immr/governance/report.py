@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from immr.data.validation.tables import rejected_files
-from immr.data.table_chunks import printed
 from immr.data.pictures.thumbnails import thumbnail
+from immr.data.table_chunks import printed
+from immr.data.validation.tables import rejected_files
 from immr.governance.step_counts import EXAMPLES, Example
 from immr.storage.atomic import write_atomically
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 from immr.errors import IndexMismatchError, IndexUnavailableError
 from immr.index.binding import Binding, check_binding
+from immr.index.bm25 import of_query
 from immr.index.change_journal import ChangeJournal, apply_changes
 from immr.index.documents import BUILT_IN, candidate, point_id
 from immr.index.engines.engine import SCORE_DIGITS, Engine, Found
 from immr.index.engines.errors import translate_errors
 from immr.index.storages.storage import Storage
 from immr.index.vector_index import EVERYTHING, MOST_MATCHED
-from immr.index.bm25 import of_query
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray
 
 _CHANGES_PER_BATCH = 256

@@ -16,11 +16,11 @@ from immr.index.binding import Binding, check_binding
 from immr.index.build import BATCH_POINTS, fill, verify
 from immr.index.change_journal import PointChange, apply_changes
 from immr.index.collection import QdrantCollection
+from immr.index.collection_names import collection_name, content_name, version_of
 from immr.index.documents import Documents, check, payload, point_id
 from immr.index.engines.connection import REQUEST_TIMEOUT_S
 from immr.index.engines.errors import translate_errors
 from immr.index.storages.folder_storage import EDGE, EDGE_INT8, LOCAL_MODE, FolderStorage
-from immr.index.collection_names import collection_name, content_name, version_of
 from immr.index.storages.server_storage import ServerStorage
 from immr.index.storages.storage import Storage
 from immr.index.vector_index import Changes, Content, IndexReport

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from immr.data.validation.tables import TableCounts
 from immr.data.attributes import CLASS
 from immr.data.contract import ITEMS
 from immr.data.item_changes import read_ids, read_items
+from immr.data.validation.tables import TableCounts
 from immr.errors import ContractError, ImmrError, IndexMismatchError
 from immr.experiment.definition import load
 from immr.experiment.queue import load_queue

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from immr import __version__
 from immr.data.content_hashes import content_hash
 from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
-from immr.data.pictures.remote.downloads import Downloads
 from immr.data.pictures.relocation import FETCHED
+from immr.data.pictures.remote.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import FILES, TrainingSet
 from immr.errors import ContractError

@@ -15,11 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from immr.data.validation.tables import TableCounts, admit_table
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TableUse
+from immr.data.validation.tables import TableCounts, admit_table
 from immr.events.query_ids import ANONYMOUS
+from immr.features.item_stats import COUNTS_SCHEMA, WINDOW, item_stats
+from immr.features.logged_queries import LoggedQueries
 from immr.features.user_clicks import (
     CLICKED_IN_LOG,
     CLICKS_BY_USER,
@@ -29,8 +31,6 @@ from immr.features.user_clicks import (
     age_warning,
     user_clicks,
 )
-from immr.features.logged_queries import LoggedQueries
-from immr.features.item_stats import COUNTS_SCHEMA, WINDOW, item_stats
 from immr.storage.database import database
 
 if TYPE_CHECKING:

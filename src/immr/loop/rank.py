@@ -148,9 +148,9 @@ def _learn(
     from immr.model.query_encoder import OnnxQueryEncoder
     from immr.ranking.examples import examples
     from immr.ranking.first_stage import first_stage
-    from immr.ranking.user_histories import histories
     from immr.ranking.learning import learn
     from immr.ranking.photo_embeddings import with_photos
+    from immr.ranking.user_histories import histories
 
     items = training_set.items
     clicks = _click_log(shop, items, recipe.ranker.max_queries, scratch)

@@ -15,9 +15,9 @@ from immr.deploy import process_marks
 from immr.errors import DeployError, ExperimentBusyError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Variant, load, save
-from immr.loop.experiment.recovery import complete_interrupted
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.queue import advance
+from immr.loop.experiment.recovery import complete_interrupted
 from immr.loop.experiment.running_test import exclusive, running_test
 from immr.loop.items import service as items_service
 from immr.machine import processes
@@ -172,7 +172,9 @@ def _application(
     url = f"http://127.0.0.1:{port}"
     log_file = settings.home / "logs" / f"{module.split('.')[-1]}.log"
     command = ["-m", module, "--port", str(port), *options]
-    environment = settings.environment() | {process_marks.MARK: process_marks.mark(settings.deployments_dir, module)}
+    environment = settings.environment() | {
+        process_marks.MARK: process_marks.mark(settings.deployments_dir, module)
+    }
     folder = application_folder()
     with processes.serving(command, environment, log_file, url + ready, folder=folder) as server:
         yield Application(url, server)

@@ -204,10 +204,10 @@ def _write_version(
     import torch
 
     from immr.machine import cores
-    from immr.model.model_card import TOWERS, Card
     from immr.model.encoders.by_name import preprocessing_of
     from immr.model.features.document_features import DocumentFeatures
     from immr.model.features.image_features import Share
+    from immr.model.model_card import TOWERS, Card
     from immr.model.towers import Towers
     from immr.train.export import export_query_encoder
     from immr.train.job import CURVES

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from immr.events.sink import Sunk
     from immr.experiment.definition import Experiment
     from immr.readout.decision import Decision
-    from immr.readout.readout import Readout
     from immr.readout.event_views import Parquet
+    from immr.readout.readout import Readout
     from immr.readout.segments import Segment
     from immr.wiring import Parts
 
@@ -151,8 +151,8 @@ def _in_utc(since: datetime | None) -> datetime | None:
 def _folder_of(experiment: Experiment, place: Path | str) -> Iterator[Path]:
     """A folder, or that of a copy of a warehouse's events."""
     from immr.data.sources.warehouse import is_warehouse
-    from immr.readout.readout import PRE_PERIOD
     from immr.readout.event_views import copy_events
+    from immr.readout.readout import PRE_PERIOD
 
     if isinstance(place, Path) or not is_warehouse(place):
         yield Path(place)
@@ -176,8 +176,8 @@ class _Events:
     def of(
         cls, shown: Parquet, asked: Parquet, experiment: Experiment, folder: Path | None = None
     ) -> _Events:
-        from immr.readout.readout import PRE_PERIOD
         from immr.readout.event_views import split_at_start
+        from immr.readout.readout import PRE_PERIOD
 
         joined, before = split_at_start(shown, experiment, PRE_PERIOD)
         return cls(joined, before, replace(asked, since=experiment.started), folder)
@@ -187,8 +187,8 @@ class _Events:
 def _events(parts: Parts, exported: Path | str | None, experiment: Experiment) -> Iterator[_Events]:
     """Events in files: those that were exported, or a copy of the event log's."""
     from immr.events.sink import on_disk
-    from immr.readout.readout import PRE_PERIOD
     from immr.readout.event_views import Parquet
+    from immr.readout.readout import PRE_PERIOD
 
     if exported is None:
         since = experiment.started and experiment.started - PRE_PERIOD

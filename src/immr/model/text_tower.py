@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from immr.errors import TrainingError
-from immr.model.model_card import TEXT_ENCODER, TOKENIZER
 from immr.model.encoders.by_name import image_encoder_spec, load_text_encoder
 from immr.model.encoders.transformers_text import TransformersText
+from immr.model.model_card import TEXT_ENCODER, TOKENIZER
 from immr.model.model_recipe import ModelRecipe
 from immr.model.runtime import openvino
 from immr.model.text_query_encoder import TextQueryEncoder

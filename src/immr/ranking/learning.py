@@ -10,13 +10,13 @@ from immr.errors import RankingError
 from immr.machine.wording import counted
 from immr.ranking.boosting import boost, click_lists, scores
 from immr.ranking.counterfactual import RankerVerdict, judge, weights
-from immr.ranking.propensity_checks import BiasDifference, by_part, bias_differences
 from immr.ranking.examples import Examples
-from immr.ranking.user_histories import Histories
 from immr.ranking.personal_ranker import Judged, personalize
 from immr.ranking.propensity import PLACES, Propensities, estimate, places_of, strata
+from immr.ranking.propensity_checks import BiasDifference, bias_differences, by_part
 from immr.ranking.ranker_recipe import RankerRecipe
 from immr.ranking.split import Split, by_user, split
+from immr.ranking.user_histories import Histories
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.trees import Trees

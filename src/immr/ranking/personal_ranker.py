@@ -12,10 +12,10 @@ from immr.evaluation.bootstrap import Estimate
 from immr.ranking.boosting import click_lists, fit, predicted, scores
 from immr.ranking.counterfactual import RankerVerdict, compare
 from immr.ranking.examples import Examples, Values
-from immr.ranking.user_histories import Histories
 from immr.ranking.propensity import Propensities
 from immr.ranking.ranker_recipe import RankerRecipe
 from immr.ranking.split import Split
+from immr.ranking.user_histories import Histories
 from immr.search.personal_signals import Personal, personal_names
 from immr.search.ranker import Ranker
 

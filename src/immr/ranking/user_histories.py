@@ -73,7 +73,7 @@ def known_on(day: int, click_days: Ints) -> slice:
 
 
 def user_features(clicked: Sequence[Item]) -> UserFeatures:
-    """Features of a user who clicked these items, newest first; as `immr.features.user_clicks.user_clicks` stores them."""
+    """Features of a user who clicked these items, newest first, as `immr.features.user_clicks` stores them."""
     return UserFeatures(
         items=tuple(item.item_id for item in clicked),
         categories=tuple(item.category for item in clicked),

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from immr.errors import ExperimentError
-from immr.readout.variant_health import SLOW_MS, Health
 from immr.readout.sequential import always_valid_half_width, tuned_rho
 from immr.readout.user_moments import RatioMoments, rate_difference
+from immr.readout.variant_health import SLOW_MS, Health
 from immr.types import in_a_sentence
 
 EARLY_USERS = 300

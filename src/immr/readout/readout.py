@@ -36,13 +36,13 @@ from immr.readout.comparison import (
     compare_arm,
     rate,
 )
-from immr.readout.variant_health import Health
+from immr.readout.event_views import Relation
 from immr.readout.power import Plan, plan
 from immr.readout.preference import Preference, preference
-from immr.readout.event_views import Relation
 from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, Revenue, cap_revenue
 from immr.readout.sample_ratio import SampleRatio, sample_ratio
 from immr.readout.sums import Sums, sum_up
+from immr.readout.variant_health import Health
 from immr.types import in_a_sentence
 
 if TYPE_CHECKING:

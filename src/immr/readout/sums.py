@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, ENDED, HOLDOUT, Experiment
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked, left_out, mark_bots
-from immr.readout.variant_health import Health, health
 from immr.readout.event_views import ASKED, ASKED_OPTIONAL, SHOWN, SHOWN_OPTIONAL, Relation, view
 from immr.readout.user_moments import MAX_CLICK_WEIGHT, POSITION_BIAS
+from immr.readout.variant_health import Health, health
 from immr.storage.database import database
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from immr.index.vector_index import EVERYTHING, MOST_MATCHED, Collection
 from immr.search import grouping
 from immr.search.facets import RecentFacets
 from immr.search.feature_lookup import FeatureLookup
-from immr.search.rank_fusion import search_fused
 from immr.search.match_labels import with_matches
 from immr.search.query_embedder import QueryEmbedder, timed
 from immr.search.query_encoder import QueryEncoder, TextEncoder
+from immr.search.rank_fusion import search_fused
 from immr.search.ranker import Ranker
 from immr.search.ranking import Ranking, RankingRecipe
 from immr.search.regions import Proposal, propose

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from immr.errors import TrainingError
-from immr.model.model_card import QUERY_ENCODER, tuned_weights
 from immr.model.encoders.onnx_graph import OPSET, encoder_graph
+from immr.model.model_card import QUERY_ENCODER, tuned_weights
 from immr.model.model_recipe import ModelRecipe
 from immr.model.runtime import Graph
 from immr.model.texture import TEXTURE, TEXTURE_DIM, texture_nodes

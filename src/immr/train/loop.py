@@ -19,8 +19,8 @@ from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
 from immr.train import stages
 from immr.train.checkpoint import Checkpoints, Parts
-from immr.train.classifier.collectives import gather_rows, sum_gradients
 from immr.train.classifier.class_shard import Shard
+from immr.train.classifier.collectives import gather_rows, sum_gradients
 from immr.train.classifier.sharded_classifier import make_classifier
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.features import TrainingArrays

@@ -23,13 +23,18 @@ from immr.train import sharded_encoder
 from immr.train.checkpoint import Learned, Parts
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.inputs.augmentation import AUGMENTATIONS
+from immr.train.inputs.augmented_inputs import AugmentedInputs, Encoder
+from immr.train.inputs.augmented_pictures import (
+    AugmentedPictures,
+    DeviceAugmentedPictures,
+    Drawing,
+    HostAugmentedPictures,
+)
 from immr.train.inputs.batches import BatchPlan, Partners
 from immr.train.inputs.compiled_encoder import compiled, use_fast_kernels
 from immr.train.inputs.features import TrainingArrays
-from immr.train.inputs.augmented_inputs import Encoder, AugmentedInputs
 from immr.train.inputs.pictures import Pictures
 from immr.train.inputs.tower_inputs import FrozenInputs, Inputs
-from immr.train.inputs.augmented_pictures import DeviceAugmentedPictures, Drawing, HostAugmentedPictures, AugmentedPictures
 from immr.train.optimization.averaging import Average
 from immr.train.optimization.depthwise import use_fast_gradients
 from immr.train.optimization.layer_rates import encoder_groups, parameter_groups

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from immr.data.validation.check import check, proposed_mapping
 from immr.data.item_changes import read_items
 from immr.data.mapping.known_systems import KNOWN_SYSTEMS, known_system
 from immr.data.sources.files import FilePart
 from immr.data.sources.locations import Location
-from immr.data.sources.table_parts import CHUNK_ROWS
-from immr.data.sources.sql_tables import QueriedPart
 from immr.data.sources.shop import Shop
+from immr.data.sources.sql_tables import QueriedPart
+from immr.data.sources.table_parts import CHUNK_ROWS
+from immr.data.validation.check import check, proposed_mapping
 from immr.types import Item
 
 DOCS = Path(__file__).parents[3] / "docs" / "mapping.md"

@@ -12,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.data.validation.check import check, proposed_mapping
 from immr.data.contract import ITEMS
 from immr.data.item_changes import read_items
 from immr.data.mapping.column_names import similar_columns
@@ -20,6 +19,7 @@ from immr.data.mapping.column_rule import ColumnRule
 from immr.data.mapping.proposal import Proposal, propose
 from immr.data.mapping.shop_map import TableMap
 from immr.data.sources.shop import Shop
+from immr.data.validation.check import check, proposed_mapping
 
 GERMAN = """Artikelnummer;Bezeichnung;Beschreibung;Warengruppe;Bild-URL;VK-Preis;Geändert am;Lagerbestand
 4711;Gusseiserner Bräter;"Für Gas,

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr.data.validation.tables import admit, admit_table
 from immr.data.contract import ITEMS
 from immr.data.mapping.column_rule import ColumnRule
 from immr.data.mapping.shop_map import ShopMap
 from immr.data.sources.shop import Shop
+from immr.data.validation.tables import admit, admit_table
 from immr.errors import ContractError
 
 CSV = """Artikelnr;Bezeichnung;Preis;Cents;Ebene 1;Ebene 2;Bild;Stand;Aktiv;Bestand

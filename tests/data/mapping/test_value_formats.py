@@ -6,8 +6,8 @@ import pytest
 from immr.data.contract import ITEMS
 from immr.data.mapping.column_rule import ColumnRule
 from immr.data.mapping.proposal import Proposal, propose
-from immr.data.mapping.value_formats import Reading, reading_of
 from immr.data.mapping.shop_map import TableMap
+from immr.data.mapping.value_formats import Reading, reading_of
 
 
 def reading(name: str, values: list[object]) -> Reading:

@@ -93,5 +93,7 @@ def test_an_object_is_no_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.string(), 2), pa.list_view(pa.string())])
 def test_lists_of_any_kind(kind: pa.DataType) -> None:
-    packed, wrong = additional_pictures.pack(pa.array([["/b.jpg", "/c.jpg"], None], kind), "", "items.parquet")
+    packed, wrong = additional_pictures.pack(
+        pa.array([["/b.jpg", "/c.jpg"], None], kind), "", "items.parquet"
+    )
     assert (packed[0], packed.isna().tolist(), wrong) == ('["/b.jpg", "/c.jpg"]', [False, True], {})

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from immr.data.pictures.remote.downloads import Fetched
 from immr.data.pictures.inspection import NOT_FETCHED, NOT_READ, SMALLEST_SIDE_PX, inspect
+from immr.data.pictures.remote.downloads import Fetched
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.storage import fingerprint
 from tests.support.odd_pictures import usable_and_not

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from immr.data.pictures.picture_files import decode
 from immr.data.pictures import jpeg
+from immr.data.pictures.picture_files import decode
 from immr.errors import ImageError
 from tests.support.odd_pictures import encoded, left_red_right_blue, lossless_jpeg
 

@@ -7,8 +7,8 @@ import zlib
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from immr.data.pictures.picture_files import decode
 from immr.data.pictures.orientation import orientation_of
+from immr.data.pictures.picture_files import decode
 from tests.support.odd_pictures import EXIF_SIZES, encoded, exif, left_red_right_blue, short
 
 ORIENTATION = 0x0112

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr.data.validation.tables import admit_table
 from immr.data.contract import ITEMS
 from immr.data.sources.catalogue_copy import CatalogueCopy
 from immr.data.sources.shop import Shop
+from immr.data.validation.tables import admit_table
 from immr.errors import ContractError
 
 ARTICLES = """\

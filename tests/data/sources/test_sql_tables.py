@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr.data.validation.tables import TableCounts, admit_table
-from immr.data.validation.check import check
 from immr.data.contract import IMPRESSIONS, ITEMS
 from immr.data.sources.files import FilePart
 from immr.data.sources.shop import Shop
+from immr.data.validation.check import check
+from immr.data.validation.tables import TableCounts, admit_table
 from immr.errors import ContractError
 
 DOCS = Path(__file__).parents[3] / "docs" / "mapping.md"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from immr.data.validation.check import check, proposed_mapping
-from immr.data.sources.table_recognition import with_recognized_tables
 from immr.data.sources.shop import Shop
+from immr.data.sources.table_recognition import with_recognized_tables
+from immr.data.validation.check import check, proposed_mapping
 from tests.data.mapping.test_proposal import GERMAN
 
 

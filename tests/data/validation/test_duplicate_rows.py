@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data.contract import IMPRESSIONS
-from immr.data.validation.known_keys import hashes_of
 from immr.data.validation.duplicate_rows import LaterRows, merge_into_first
+from immr.data.validation.known_keys import hashes_of
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 ABOUT = {"position": 1, "variant": "champion", "model_version": "immr-1", "ts": NOW}

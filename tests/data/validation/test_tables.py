@@ -8,10 +8,10 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from immr.data.validation.tables import admit
 from immr.data.column_types import NOT_OF_TYPE
 from immr.data.content_hashes import content_hash
 from immr.data.contract import CONTRACT, TIMESTAMP
+from immr.data.validation.tables import admit
 from immr.errors import ContractError
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)

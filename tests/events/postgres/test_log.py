@@ -18,8 +18,8 @@ import pytest
 
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.delivery import Delivery
-from immr.events.journal_entries import Clicked, Shown
 from immr.events.journal import EventJournal
+from immr.events.journal_entries import Clicked, Shown
 from immr.events.postgres.log import PostgresEventLog
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord

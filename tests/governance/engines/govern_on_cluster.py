@@ -8,9 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
-from immr.governance.graph import classes
 from immr.governance.govern import govern
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.graph import classes
 
 RECIPE = GovernanceRecipe(clean_labels=False)
 

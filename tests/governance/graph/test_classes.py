@@ -1,9 +1,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.graph.classes import classes, numbered, same_things
 from immr.governance.graph.connected_components import components
-from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
 Rows = list[dict[str, Any]]

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr.governance.graph.edges import best_items, edges, verdicts
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.graph.edges import best_items, edges, verdicts
 from immr.governance.workspace import Workspace
 
 RECIPE = GovernanceRecipe(order_weight=3.0)

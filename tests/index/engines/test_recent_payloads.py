@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from immr.index.bm25 import of_query
 from immr.index.engines.client import ClientEngine, open_local
 from immr.index.engines.recent_payloads import RecentPayloads
 from immr.index.vector_index import EVERYTHING
-from immr.index.bm25 import of_query
 
 IDS = list(range(4))
 ROWS_ND = np.eye(4, dtype=np.float32)

@@ -3,8 +3,8 @@ from pathlib import Path
 from typing import Any
 
 from immr.launch.kubeflow.job_status import ended, has_expired, not_created, reason_to_replace
-from immr.launch.launcher import TrainingJob
 from immr.launch.kubeflow.pytorchjob import PyTorchJobs
+from immr.launch.launcher import TrainingJob
 
 KIND = PyTorchJobs()
 

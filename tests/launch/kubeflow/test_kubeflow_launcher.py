@@ -20,8 +20,8 @@ from immr.errors import SettingsError, TrainingError
 from immr.launch.kubeflow.job_kind import JobKind
 from immr.launch.kubeflow.job_shape import JobShape, for_run
 from immr.launch.kubeflow.kubeflow_launcher import KubeflowLauncher
-from immr.launch.launcher import TrainingJob
 from immr.launch.kubeflow.operators import KINDS
+from immr.launch.launcher import TrainingJob
 from tests.k8s import fake_api
 from tests.k8s.fake_api import CUT, FakeApi, Fault
 

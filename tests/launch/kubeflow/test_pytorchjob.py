@@ -10,8 +10,8 @@ import pytest
 
 from immr.errors import TrainingError
 from immr.launch.kubeflow.job_shape import JobShape
-from immr.launch.launcher import TrainingJob
 from immr.launch.kubeflow.pytorchjob import PyTorchJobs
+from immr.launch.launcher import TrainingJob
 from tests.k8s import schemas
 
 NAMESPACE = "immr"

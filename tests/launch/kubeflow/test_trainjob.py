@@ -11,8 +11,8 @@ import yaml
 
 from immr.errors import TrainingError
 from immr.launch.kubeflow.job_shape import JobShape
-from immr.launch.launcher import TrainingJob
 from immr.launch.kubeflow.trainjob import RUNTIME, TrainJobs
+from immr.launch.launcher import TrainingJob
 from tests.k8s import schemas
 
 NAMESPACE = "immr"

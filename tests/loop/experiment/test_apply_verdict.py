@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from tests.loop.experiment.test_completing import check_agreement
 
 from immr.errors import ExperimentError, RegistryError
 from immr.experiment.definition import load
-from immr.loop.experiment.recovery import complete_interrupted
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history
 from immr.loop.experiment.ramp import stop
+from immr.loop.experiment.recovery import complete_interrupted
 from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.start import start
 from immr.settings import Settings
 from immr.wiring import Parts, connect
-from tests.loop.experiment.test_completing import check_agreement
 from tests.loop.experiment.test_decide import RegistryDown
 from tests.support.two_versions import deployments, roles, shop
 

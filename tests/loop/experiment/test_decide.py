@@ -17,10 +17,10 @@ from immr.errors import ExperimentError, RegistryError
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, load, save
 from immr.loop import watch
-from immr.loop.experiment.recovery import complete_interrupted
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history, report
 from immr.loop.experiment.ramp import stop
+from immr.loop.experiment.recovery import complete_interrupted
 from immr.loop.experiment.reports import kept_report
 from immr.loop.experiment.running_test import LOCK_TIMEOUT_S
 from immr.loop.experiment.start import start

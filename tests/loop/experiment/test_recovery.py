@@ -9,10 +9,10 @@ import pytest
 from benchmarks.experiment.crash_points import Killed, Mortal
 from immr.experiment.definition import load
 from immr.loop.deploy import deploy
-from immr.loop.experiment.recovery import complete_interrupted
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history
 from immr.loop.experiment.ramp import stop
+from immr.loop.experiment.recovery import complete_interrupted
 from immr.loop.experiment.start import start
 from immr.packaging.bento import tag_of
 from immr.settings import Settings

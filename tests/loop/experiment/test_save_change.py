@@ -9,10 +9,10 @@ import pytest
 from immr.alerts.alert import Alert
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history, report
-from immr.loop.experiment.save_change import complete_change
 from immr.loop.experiment.ramp import ramp, stop
 from immr.loop.experiment.reports import kept_report
 from immr.loop.experiment.rollback import roll_back
+from immr.loop.experiment.save_change import complete_change
 from immr.loop.experiment.start import start
 from immr.settings import Settings
 from immr.wiring import Parts, connect

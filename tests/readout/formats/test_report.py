@@ -10,8 +10,8 @@ import pytest
 
 from immr.experiment.history import TestEvent
 from immr.readout.decision import DecisionPolicy, decide
-from immr.readout.power import Plan
 from immr.readout.formats.report import mark_rollback, progress, render
+from immr.readout.power import Plan
 from immr.readout.readout import readout
 from immr.readout.segments import segments
 from tests.readout.test_segments import NOON, TEST, shop

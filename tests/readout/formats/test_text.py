@@ -9,10 +9,10 @@ import pytest
 from immr.experiment.changes import end, stop
 from immr.experiment.definition import CHALLENGER, Variant
 from immr.readout.decision import Decision, DecisionPolicy, Verdict, decide
-from immr.readout.power import Plan
 from immr.readout.formats import tidy
 from immr.readout.formats.report import render
 from immr.readout.formats.text import check_rows, headline, verdicts
+from immr.readout.power import Plan
 from immr.readout.readout import Readout, readout
 from tests.readout.test_segments import TEST, shop
 

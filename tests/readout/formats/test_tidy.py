@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from immr.readout.comparison import Interval
-from immr.readout.preference import Preference
 from immr.readout.formats import tidy
 from immr.readout.formats.text import check_rows
+from immr.readout.preference import Preference
 from immr.readout.readout import Readout, readout
 from tests.readout.test_segments import TEST, shop
 

@@ -19,8 +19,8 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from benchmarks.gpu.classifier_steps import Case, cases, recipe_of
-from immr.train.classifier.kernels import rows, softmax
 from immr.train.classifier.class_shard import Shard
+from immr.train.classifier.kernels import rows, softmax
 from immr.train.classifier.sharded_classifier import make_classifier
 from immr.train.world import World
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from immr.train.classifier import margins
-from immr.train.classifier import class_shard
+from immr.train.classifier import class_shard, margins
 from immr.train.classifier.class_shard import Shard
 from immr.train.classifier.sharded_classifier import SampledClassifier, dense_optimizer, make_classifier
 from immr.train.train_recipe import TrainRecipe

@@ -54,7 +54,9 @@ def test_drawings_are_never_mirrored_and_may_be_shrunk_with_thicker_strokes():
     assert all(result[:, :16].mean() > result[:, 16:].mean() for result in results), "none is mirrored"
     still = dataclasses.replace(domain, smallest_area=1.0, aspect=1.0, largest_turn_deg=0.0, colour=0.0)
     inked = [
-        (dataclasses.replace(still, **change).apply(white_left, 40, random_numbers(seed, [0])[0]) > 128).mean()
+        (
+            dataclasses.replace(still, **change).apply(white_left, 40, random_numbers(seed, [0])[0]) > 128
+        ).mean()
         for change in ({"farthest": 1.0, "stroke": 0.0}, {"stroke": 0.0}, {"farthest": 1.0, "stroke": 1.0})
         for seed in range(8)
     ]

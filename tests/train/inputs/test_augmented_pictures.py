@@ -8,9 +8,9 @@ from immr.data.sources.locations import Location
 from immr.model.features.pixel_shards import ShardStore
 from immr.model.preprocessing import Preprocessing
 from immr.train.inputs.augmentation import AUGMENTATIONS
+from immr.train.inputs.augmented_pictures import DeviceAugmentedPictures, Drawing, HostAugmentedPictures
 from immr.train.inputs.batches import BatchPlan
 from immr.train.inputs.pictures import Pictures
-from immr.train.inputs.augmented_pictures import DeviceAugmentedPictures, Drawing, HostAugmentedPictures
 from immr.train.world import World
 
 PREPROCESSING = Preprocessing(32)

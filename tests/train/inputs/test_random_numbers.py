@@ -9,7 +9,11 @@ def _numbers(one: RandomNumbers) -> list[float]:
 
 
 def test_a_row_has_the_same_numbers_whatever_is_drawn_with_it():
-    alone, together, other = random_numbers(7, [5])[0], random_numbers(7, [3, 5, 900_000_000_000])[1], random_numbers(8, [5])[0]
+    alone, together, other = (
+        random_numbers(7, [5])[0],
+        random_numbers(7, [3, 5, 900_000_000_000])[1],
+        random_numbers(8, [5])[0],
+    )
     numbers = _numbers(alone)
     assert numbers == _numbers(together) != _numbers(other)
 

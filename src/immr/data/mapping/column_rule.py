@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from pydantic import ConfigDict, with_config
 
 from immr.data.column_types import NO_VALUE, simplified
+from immr.data.mapping.category_paths import joined_paths, read_paths
 from immr.data.mapping.html_text import read_html
 from immr.data.mapping.numbers import read_numbers
-from immr.data.mapping.category_paths import joined_paths, read_paths
 from immr.data.mapping.picture_lists import first_pictures, read_picture_lists
 from immr.data.mapping.times import read_times
 from immr.errors import ContractError

@@ -15,8 +15,8 @@ from immr.data import attributes
 from immr.data.contract import TableContract
 from immr.data.mapping.column_names import known_columns, similar_columns
 from immr.data.mapping.column_rule import ColumnRule
-from immr.data.mapping.value_formats import has_no_pictures, picture_rules, reading_of
 from immr.data.mapping.shop_map import TableMap
+from immr.data.mapping.value_formats import has_no_pictures, picture_rules, reading_of
 
 _NEVER_SIMILAR = frozenset({"variant", "model_version"})  # any text fits them, and a default is fine
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from immr.data.pictures import picture_files
 from immr.data.column_types import UnsuitableTypeError, convert, is_list, json_nested
+from immr.data.pictures import picture_files
 from immr.errors import ContractError
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from PIL import Image, UnidentifiedImageError
 
 from immr.data.pictures import jpeg
 from immr.data.pictures.colour_profiles import to_srgb
-from immr.data.pictures.relocation import FETCHED
-from immr.data.pictures.pixel_formats import Box, opaque, scale_transparency
 from immr.data.pictures.orientation import orientation_of, upright
+from immr.data.pictures.pixel_formats import Box, opaque, scale_transparency
+from immr.data.pictures.relocation import FETCHED
 from immr.errors import DataError, ImageError
 from immr.storage import fingerprint
 

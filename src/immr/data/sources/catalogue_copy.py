@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data import attributes
-from immr.data.pictures import picture_files
 from immr.data.column_types import UnsuitableTypeError, convert
 from immr.data.contract import ITEMS
-from immr.data.pictures import additional_pictures
+from immr.data.pictures import additional_pictures, picture_files
 from immr.data.sources.shop import Shop, ShopTable
 from immr.errors import ContractError
 from immr.types import AttributeKind
@@ -74,5 +73,7 @@ def _absolute(values: pa.Array, beside: str, place: str) -> pa.Array:
         texts, _ = convert(values, pa.string())
     except UnsuitableTypeError as error:
         raise ContractError(f"{place}: column image holds {values.type} and should hold text") from error
-    placed = [picture_files.placed(text, beside) if text and text.strip() else text for text in texts.to_pylist()]
+    placed = [
+        picture_files.placed(text, beside) if text and text.strip() else text for text in texts.to_pylist()
+    ]
     return pa.array(placed, pa.string())

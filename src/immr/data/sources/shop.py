@@ -11,14 +11,13 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from immr.data import attributes
-from immr.data.pictures import picture_files
 from immr.data.contract import CONTRACT, ITEMS, TableContract
 from immr.data.mapping.shop_map import ShopMap, TableMap
-from immr.data.pictures import additional_pictures
+from immr.data.pictures import additional_pictures, picture_files
 from immr.data.sources.files import SUFFIXES, FilePart, is_table, may_be_anything, not_a_table
 from immr.data.sources.locations import Location
-from immr.data.sources.table_parts import CHUNK_ROWS, TablePart
 from immr.data.sources.sql_tables import QueriedPart
+from immr.data.sources.table_parts import CHUNK_ROWS, TablePart
 from immr.data.sources.warehouse import WarehousePart, is_warehouse, tables_of
 from immr.errors import ContractError
 from immr.settings import without_credentials

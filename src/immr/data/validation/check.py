@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS
-from immr.data.pictures.picture_files import is_file
-from immr.data.validation.across_tables import shifted_times, unknown_items
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import Proposal, propose
-from immr.data.mapping.value_formats import unclear_price
 from immr.data.mapping.shop_map import PictureRules, ShopMap
+from immr.data.mapping.value_formats import unclear_price
+from immr.data.pictures.picture_files import is_file
 from immr.data.pictures.remote.buckets import is_in
 from immr.data.pictures.remote.requests import is_url
-from immr.data.validation.row_rules import broken, rules_of
 from immr.data.sources import table_recognition
 from immr.data.sources.files import FilePart
-from immr.data.sources.table_parts import CHUNK_ROWS
-from immr.data.sources.sql_tables import QueriedPart
 from immr.data.sources.shop import Chunk, Shop, ShopTable
+from immr.data.sources.sql_tables import QueriedPart
+from immr.data.sources.table_parts import CHUNK_ROWS
 from immr.data.table_chunks import Typed, printed, typed
+from immr.data.validation.across_tables import shifted_times, unknown_items
+from immr.data.validation.row_rules import broken, rules_of
 from immr.errors import ContractError
 
 if TYPE_CHECKING:

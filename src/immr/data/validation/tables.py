@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data.contract import TableContract
-from immr.data.validation.known_keys import KnownKeys, hashes_of
-from immr.data.validation.duplicate_rows import LaterRows, merge_into_first
-from immr.data.validation.row_rules import broken, rules_of
-from immr.data.sources.table_parts import CHUNK_ROWS
 from immr.data.sources.shop import Shop, ShopTable
+from immr.data.sources.table_parts import CHUNK_ROWS
 from immr.data.table_chunks import Typed, readable, typed
+from immr.data.validation.duplicate_rows import LaterRows, merge_into_first
+from immr.data.validation.known_keys import KnownKeys, hashes_of
+from immr.data.validation.row_rules import broken, rules_of
 from immr.errors import ContractError
 from immr.machine.progress_bar import ProgressBar
 from immr.machine.wording import by_number, counted

@@ -15,7 +15,6 @@ from typing import Literal
 import pyarrow as pa
 
 from immr.errors import EventLogError, EventRefusedError
-from immr.events.sqlite.log import queries
 from immr.events.event_log import Shown
 from immr.events.sql import (
     MICROSECOND,
@@ -27,6 +26,7 @@ from immr.events.sql import (
     microseconds,
     search_row,
 )
+from immr.events.sqlite import queries
 from immr.types import Click, Impression, SearchRecord
 
 _SCHEMA_VERSION = 3
@@ -49,7 +49,7 @@ class SqliteEventLog(SqlReports):
         EventLogError: The file is not an event log, is one of a newer release, or is not writable.
     """
 
-    _queries = sqlite_queries
+    _queries = queries
 
     def __init__(
         self,

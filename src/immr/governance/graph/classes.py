@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from immr.governance.graph.connected_components import components
-from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.engines.rounding import on_grid
+from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.graph.connected_components import components
 from immr.governance.workspace import Workspace
 
 _Z = 1.959964  # 97.5 % quantile of the normal distribution

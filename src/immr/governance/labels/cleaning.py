@@ -28,8 +28,8 @@ from immr.governance.labels.class_scores import (
     Ints,
     power_normalised,
 )
-from immr.governance.labels.principal_components import compact
 from immr.governance.labels.confusion import Resemblance, calibrated, look_alikes
+from immr.governance.labels.principal_components import compact
 from immr.governance.splits.scenes import scenes
 from immr.types import FloatArray
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from immr.index.bm25 import WORDS, Terms, of_payload
 from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
 from immr.index.engines.engine import EXACT, Found, best_with_ties, rows_of
 from immr.index.engines.errors import EngineError
-from immr.index.bm25 import WORDS, Terms, of_payload
 from immr.types import AttributeKind, Filters, FloatArray
 
 if TYPE_CHECKING:

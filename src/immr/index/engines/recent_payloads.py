@@ -6,8 +6,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from immr.index.engines.engine import Engine, Found
 from immr.index.bm25 import Terms
+from immr.index.engines.engine import Engine, Found
 from immr.types import AttributeKind, Filters, FloatArray
 
 MOST = 20_000

@@ -19,11 +19,11 @@ from pathlib import Path
 from immr.errors import IndexUnavailableError
 from immr.index.binding import Binding
 from immr.index.change_journal import ChangeJournal
+from immr.index.collection_names import collection_of, is_content
 from immr.index.engines.client import open_local
 from immr.index.engines.edge import EdgeEngine
 from immr.index.engines.engine import Engine
 from immr.index.engines.recent_payloads import RecentPayloads
-from immr.index.collection_names import collection_of, is_content
 from immr.storage.atomic import write_atomically
 
 _CURRENT = "current"

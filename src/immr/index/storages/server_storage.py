@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from immr.index.binding import Binding
+from immr.index.collection_names import collection_of, is_content
 from immr.index.engines import connection
 from immr.index.engines.client import ClientEngine
-from immr.index.collection_names import collection_of, is_content
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient

@@ -19,10 +19,10 @@ from immr.launch.interruption import sigterm_raises
 from immr.launch.kubeflow.job_kind import JobKind
 from immr.launch.kubeflow.job_shape import JobShape
 from immr.launch.kubeflow.job_status import ended, has_expired, not_created, reason_to_replace
-from immr.launch.launcher import TrainingJob
 from immr.launch.kubeflow.operators import choose
 from immr.launch.kubeflow.pod_log import PodLog
 from immr.launch.kubeflow.pods import RUN
+from immr.launch.launcher import TrainingJob
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient

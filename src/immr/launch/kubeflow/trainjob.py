@@ -13,7 +13,7 @@ from typing import Any
 
 from immr.cluster.objects import CONTENT
 from immr.errors import TrainingError
-from immr.launch.kubeflow.kubeflow_launcher import pods
+from immr.launch.kubeflow import pods
 from immr.launch.kubeflow.job_kind import Object, started
 from immr.launch.kubeflow.job_shape import JobShape
 from immr.launch.launcher import TrainingJob

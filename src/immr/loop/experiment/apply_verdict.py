@@ -15,8 +15,8 @@ from immr.alerts.alert import Alert
 from immr.errors import ExperimentError
 from immr.experiment.definition import CHAMPION, Experiment, load
 from immr.experiment.history import TestEvent, from_row, has_all, to_row
-from immr.loop.experiment.save_change import save_change
 from immr.loop.experiment.reports import last_report
+from immr.loop.experiment.save_change import save_change
 from immr.registry.reports import ab_test_link
 from immr.storage.atomic import write_atomically
 

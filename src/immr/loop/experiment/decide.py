@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, load
 from immr.experiment.queue import load_queue
-from immr.loop.experiment.recovery import complete
-from immr.loop.experiment.apply_verdict import alert_of, records, apply_verdicts
-from immr.loop.experiment.save_change import events_of, save_change
+from immr.loop.experiment.apply_verdict import alert_of, apply_verdicts, records
 from immr.loop.experiment.queue import advance_locked
+from immr.loop.experiment.recovery import complete
 from immr.loop.experiment.running_test import exclusive
+from immr.loop.experiment.save_change import events_of, save_change
 from immr.loop.watch import Watched, read_out, record
 from immr.readout.guardrails import GuardrailPolicy
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from immr.errors import ExperimentBusyError, ExperimentError
 from immr.experiment.definition import load
 from immr.experiment.history import Happening, PastTest, TestEvent, read
-from immr.loop.experiment.save_change import change_marker, who
 from immr.loop.experiment.reports import kept_report, report_page
 from immr.loop.experiment.running_test import exclusive
+from immr.loop.experiment.save_change import change_marker, who
 from immr.loop.watch import read_out
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, load
-from immr.loop.experiment.recovery import can_complete
-from immr.loop.experiment.save_change import events_of, save_change
 from immr.loop.experiment.queue import advance_locked
+from immr.loop.experiment.recovery import can_complete
 from immr.loop.experiment.running_test import exclusive, running_test
+from immr.loop.experiment.save_change import events_of, save_change
 
 if TYPE_CHECKING:
     from immr.wiring import Parts

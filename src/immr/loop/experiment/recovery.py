@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from immr.errors import ImmrError
 from immr.experiment.definition import load
 from immr.loop.experiment.apply_verdict import complete_verdicts, has_incomplete_verdicts
-from immr.loop.experiment.save_change import change_marker
 from immr.loop.experiment.rollback import complete_rollback, rollback_marker
 from immr.loop.experiment.running_test import exclusive
+from immr.loop.experiment.save_change import change_marker
 
 if TYPE_CHECKING:
     from immr.wiring import Parts

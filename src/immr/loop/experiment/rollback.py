@@ -14,8 +14,8 @@ from immr.experiment.definition import CHAMPION, Experiment, load
 from immr.experiment.queue import hold
 from immr.loop.experiment.apply_verdict import complete_verdicts
 from immr.loop.experiment.history import rollback_events
-from immr.loop.experiment.save_change import events_of, save_change
 from immr.loop.experiment.running_test import exclusive
+from immr.loop.experiment.save_change import events_of, save_change
 from immr.packaging import bento
 from immr.storage.atomic import write_atomically
 

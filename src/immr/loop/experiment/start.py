@@ -12,10 +12,10 @@ from immr.errors import ExperimentError, ExperimentRunningError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, Kind, load
 from immr.experiment.queue import load_queue, save_queue
-from immr.loop.experiment.recovery import completed
-from immr.loop.experiment.save_change import events_of, save_change
 from immr.loop.experiment.plan import planned_users
+from immr.loop.experiment.recovery import completed
 from immr.loop.experiment.running_test import running_test
+from immr.loop.experiment.save_change import events_of, save_change
 from immr.types import in_a_sentence
 
 if TYPE_CHECKING:

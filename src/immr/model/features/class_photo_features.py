@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from immr.data.training_set import LabelledPhoto, TrainingSet
-from immr.model.model_card import tuned_weights
 from immr.model.class_photos import ClassPhotos
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes
+from immr.model.model_card import tuned_weights
 from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import QueryTower
 

@@ -20,8 +20,8 @@ from immr.machine.wording import counted
 from immr.machine.worker_processes import in_processes
 from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
 from immr.model.encoders.frozen_features import FrozenEncoder
-from immr.model.encoders.onnx_graph import Output, Square, frozen_hash
 from immr.model.encoders.loading import FRESH, Loading
+from immr.model.encoders.onnx_graph import Output, Square, frozen_hash
 from immr.model.features.memory_mapped import HalfArray, filled
 from immr.model.features.views import take_view
 from immr.model.model_recipe import ModelRecipe
@@ -201,4 +201,6 @@ def image_hashes(uris: Sequence[str], known: Mapping[str, str] | None = None) ->
         DataError: a picture cannot be read.
     """
     known = known or {}
-    return {uri: known.get(uri) or fingerprint.of_bytes(picture_files.read(uri)) for uri in dict.fromkeys(uris)}
+    return {
+        uri: known.get(uri) or fingerprint.of_bytes(picture_files.read(uri)) for uri in dict.fromkeys(uris)
+    }

@@ -18,8 +18,9 @@ from torch.distributed.tensor import DTensor
 
 from immr.errors import RecipeError
 from immr.train.classifier import margins
-from immr.train.classifier.fused.exact_softmax import FusedExact
+from immr.train.classifier.class_shard import Shard
 from immr.train.classifier.fused.cuda_graphs import Recorder, cuda_graph
+from immr.train.classifier.fused.exact_softmax import FusedExact
 from immr.train.classifier.fused.softmax import FusedSoftmax
 from immr.train.classifier.fused.step import FusedStep
 from immr.train.classifier.kernels import usable
@@ -27,7 +28,6 @@ from immr.train.classifier.lazy_rows import LazyRows
 from immr.train.classifier.row_optimizers import AdamW, RowAdagrad, RowOptimizer, Sgd
 from immr.train.classifier.sampling import Sample
 from immr.train.classifier.scale import logit_scale
-from immr.train.classifier.class_shard import Shard
 from immr.train.classifier.softmax import MarginSoftmax, Targets
 from immr.train.seeds import derived_seed
 from immr.train.train_recipe import TrainRecipe

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from immr.train.inputs.augmented_pictures import AugmentedPictures
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.features import TrainingArrays
 from immr.train.inputs.tower_inputs import TowerInputs
-from immr.train.inputs.augmented_pictures import AugmentedPictures
 
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Pixels (B, 3, S, S) → pooled (B, F) and patch features (B, P, F)."""

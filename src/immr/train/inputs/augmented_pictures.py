@@ -20,8 +20,8 @@ from immr.model.preprocessing import Preprocessing
 from immr.train.inputs.augmentation import Augmentation, Change, DomainAugmentations
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.device_augmentation import Sheets, changed, sheets
-from immr.train.inputs.random_numbers import random_numbers
 from immr.train.inputs.pictures import Pictures
+from immr.train.inputs.random_numbers import random_numbers
 from immr.train.inputs.step_prefetch import Prefetched
 from immr.train.seeds import derived_seed
 from immr.types import ByteArray

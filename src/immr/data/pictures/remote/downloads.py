@@ -1,7 +1,7 @@
 """Pictures behind http(s) URLs and in object stores: fetched in parallel, once, and kept by content.
 
-Pictures are requested from public addresses only (`immr.data.pictures.remote.requests`): a table cannot make IMMR read a
-service of the private network.
+Pictures are requested from public addresses only (`immr.data.pictures.remote.requests`): a table cannot make IMMR
+read a service of the private network.
 """
 
 from __future__ import annotations

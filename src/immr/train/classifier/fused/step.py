@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from immr.train.classifier.class_shard import Shard
 from immr.train.classifier.fused.cuda_graphs import Recorder, Repeated
 from immr.train.classifier.fused.rows import FusedRows
 from immr.train.classifier.fused.softmax import Forward, FusedSoftmax
 from immr.train.classifier.lazy_rows import LazyRows
 from immr.train.classifier.sampling import Sample, draw_rows
-from immr.train.classifier.class_shard import Shard
 from immr.train.classifier.softmax import Targets
 
 _LOSS, _GRADIENTS, _UPDATE = 0, 1, 2
