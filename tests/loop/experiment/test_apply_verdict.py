@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.loop.experiment.test_completing import check_agreement
+from tests.loop.experiment.test_recovery import check_agreement
 
 from immr.errors import ExperimentError, RegistryError
 from immr.experiment.definition import load
