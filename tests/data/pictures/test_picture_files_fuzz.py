@@ -74,7 +74,7 @@ MEASURE = """
 import random, resource
 from immr.data.pictures.picture_files import decode
 from immr.errors import ImageError
-from tests.data.test_images_fuzz import MAX_PIXELS, PICTURES
+from tests.data.pictures.test_picture_files_fuzz import MAX_PIXELS, PICTURES
 dice = random.Random(0)
 for picture in PICTURES:
     decode(picture, max_pixels=MAX_PIXELS)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.data.test_admission import changed, item, write
 
 from immr.data.mapping.shop_map import PictureRules, ShopMap
 from immr.data.sources.shop import Shop
 from immr.data.validation.check import Problem, TableReport, check
+from tests.data.validation.test_tables import changed, item, write
 
 
 def report_of(folder: Path, table: str, rows: int = 1000) -> TableReport:

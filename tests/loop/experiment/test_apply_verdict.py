@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.loop.experiment.test_recovery import check_agreement
 
 from immr.errors import ExperimentError, RegistryError
 from immr.experiment.definition import load
@@ -16,6 +15,7 @@ from immr.loop.experiment.start import start
 from immr.settings import Settings
 from immr.wiring import Parts, connect
 from tests.loop.experiment.test_decide import RegistryDown
+from tests.loop.experiment.test_recovery import check_agreement
 from tests.support.two_versions import deployments, roles, shop
 
 
