@@ -180,10 +180,10 @@ class LiveExperiment:
         }
         start = experiment.started
 
-        def ranks(bots: list[str]) -> list[Rank]:
+        def ranks(bots: list[str], end: datetime | None) -> list[Rank]:
             return [
                 Rank(each.variant, int(each.of), each.impressions, each.clicks)
-                for each in self._events.summed_by("position", start, bots)
+                for each in self._events.summed_by("position", start, bots, until=end)
                 if (each.variant, each.model_version) in versions
             ]
 
@@ -197,7 +197,9 @@ class LiveExperiment:
         categories = self._categories()
         counted: dict[tuple[str, str], list[int]] = {}
         running = {side.name: side.model_version for side in self.variants()}
-        for each in self._events.summed_by("item_id", self._since()) if categories else ():
+        experiment = self.running()
+        end = experiment.stopped_at if experiment else None
+        for each in self._events.summed_by("item_id", self._since(), until=end) if categories else ():
             if running.get(each.variant) == each.model_version:
                 key = (categories.get(str(each.of), "other items"), each.variant)
                 sums = counted.setdefault(key, [0, 0])

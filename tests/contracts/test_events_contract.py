@@ -323,6 +323,8 @@ def test_sums_by_position_and_item_can_exclude_users(log: EventLog) -> None:
     assert [each.of for each in log.summed_by("item_id")] == ["a", "b"]
     assert log.summed_by("position", without_users=["user-of-q1"]) == []
     assert log.summed_by("position", since=NOON + timedelta(days=1)) == []
+    assert log.summed_by("position", until=NOON - timedelta(days=1)) == []
+    assert log.summed_by("position", until=NOON + timedelta(days=1)) == log.summed_by("position")
 
 
 def test_the_funnel_counts_each_stage(log: EventLog) -> None:

@@ -35,6 +35,24 @@ def test_every_query_is_in_one_slice_of_frequency() -> None:
     }
 
 
+@pytest.mark.parametrize("classes", [3, 6, 9, 12, 30])
+def test_head_and_tail_have_a_third_of_the_classes_each(classes: int) -> None:
+    masks = by_frequency(np.arange(classes), {number: number + 1 for number in range(classes)})
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == dict.fromkeys(
+        ("head", "middle", "tail"), classes // 3
+    )
+
+
+def test_head_and_tail_are_mirror_images() -> None:
+    """Turning many photos into few turns head into tail, whatever the number of classes."""
+    for classes in range(1, 12):
+        counts = {number: 1 + number for number in range(classes)}
+        masks = by_frequency(np.arange(classes), counts)
+        mirrored = by_frequency(np.arange(classes)[::-1], counts)
+        nothing = np.zeros(classes, dtype=bool)
+        assert masks.get("head", nothing).tolist() == mirrored.get("tail", nothing).tolist()
+
+
 def test_classes_with_equal_counts_stay_together() -> None:
     masks = by_frequency(np.arange(6), dict.fromkeys(range(6), 7))
     assert list(masks) == ["middle"]

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
-from immr.experiment.assignment import BUCKETS, assign, bucket, group
+from immr.experiment import assignment
+from immr.experiment.assignment import BUCKETS, assign, bucket, exact_shares, group
 from immr.experiment.definition import ENDED, HOLDOUT, Experiment, Holdout, Variant
 
 USERS = [f"user-{number}" for number in range(5_000)]
@@ -49,6 +50,28 @@ def test_buckets_under_two_salts_are_independent() -> None:
     for user in USERS:
         table[bucket("one", user) // 1000, bucket("two", user) // 1000] += 1
     assert chi2_contingency(table).pvalue > 0.001
+
+
+@pytest.mark.parametrize("weights", [(0.00125,), (0.5,), (1 / 3, 1 / 3), (0.00035, 0.00085, 0.1), (0.0,)])
+def test_exact_shares_are_those_of_the_buckets(
+    weights: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A weight of 0.125 % is 12 of 10,000 buckets: with a million users, the sample ratio seemed wrong."""
+    names = ("challenger", "challenger-2", "challenger-3")[: len(weights)]
+    sides = [
+        Variant(name, "http://b:1", "immr-2", weight) for name, weight in zip(names, weights, strict=True)
+    ]
+    champion = Variant("champion", "http://a:1", "immr-1", 1 - sum(weights))
+    test = Experiment("test", "salt", (champion, *sides))
+    monkeypatch.setattr(assignment, "bucket", lambda salt, user: int(user.split()["/" in salt]))
+    firsts, seconds = range(BUCKETS), range(0, BUCKETS, 1 if len(weights) > 1 else BUCKETS)
+    tested = [first for first in firsts if assign(test, f"{first} 0").name != "champion"]
+    counts = Counter(assign(test, f"0 {second}").name for second in seconds) if tested else Counter()
+    found = exact_shares(test)
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["champion"] == pytest.approx(1 - len(tested) / BUCKETS)
+    for name in names:
+        assert found[name] == pytest.approx(len(tested) / BUCKETS * counts[name] / len(seconds))
 
 
 def test_salt_and_user_are_hashed_separately() -> None:

@@ -60,11 +60,11 @@ def test_a_ramp_to_the_same_share_says_so() -> None:
 
 def test_only_a_running_challenger_can_be_ramped() -> None:
     with pytest.raises(ExperimentError, match="no running challenger"):
-        changes.ramp(changes.stop(RUNNING), 0.5, LATER)
+        changes.ramp(changes.stop(RUNNING, LATER), 0.5, LATER)
 
 
 def test_stop_sends_all_users_to_the_champion() -> None:
-    assert challenged(changes.stop(RUNNING)) == set()
+    assert challenged(changes.stop(RUNNING, LATER)) == set()
 
 
 def test_promote_makes_the_challenger_the_champion_where_it_serves() -> None:
@@ -122,7 +122,7 @@ def test_a_ramp_has_its_next_share_due_when_a_step_is_over() -> None:
     assert changes.ramp(ramped, 0.3, LATER).ramp == (0.5,)  # by hand, past a step
     last = changes.ramp(second, 0.5, LATER)
     assert changes.due_share(last, LATER + timedelta(days=9)) is None
-    assert changes.due_share(changes.stop(ramped), LATER) is None
+    assert changes.due_share(changes.stop(ramped, LATER), LATER) is None
     assert changes.due_share(RUNNING, LATER) is None
 
 
@@ -164,11 +164,15 @@ def test_a_test_of_several_challengers_names_and_weighs_all() -> None:
 
 
 def test_challengers_leave_one_by_one_and_the_last_ends_the_test() -> None:
-    one_left = changes.end(SEVERAL, ["challenger"])
+    one_left = changes.end(SEVERAL, ["challenger"], LATER)
     assert [side.name for side in one_left.remaining] == ["challenger-2"]
     assert (one_left.state, one_left.salt, one_left.started) == ("running", SEVERAL.salt, NOON)
-    assert changes.end(one_left, ["challenger-2"]).state == "stopped"
-    assert changes.end(SEVERAL, ["challenger", "challenger-2"]).state == "stopped"
+    over = changes.end(one_left, ["challenger-2"], LATER)
+    assert (over.state, over.stopped_at) == ("stopped", LATER)
+    assert changes.stop(over, LATER + timedelta(days=1)) == over, (
+        "a second stop would count the champion's later users"
+    )
+    assert changes.end(SEVERAL, ["challenger", "challenger-2"], LATER).state == "stopped"
 
 
 def test_the_winner_of_several_is_promoted_and_can_be_rolled_back() -> None:
@@ -178,18 +182,18 @@ def test_the_winner_of_several_is_promoted_and_can_be_rolled_back() -> None:
 
 
 def test_a_holdout_outlives_tests_and_changes_only_between_them() -> None:
-    held = changes.hold_out(changes.stop(SEVERAL), 0.05, NOON).holdout
+    held = changes.hold_out(changes.stop(SEVERAL, LATER), 0.05, NOON).holdout
     assert held is not None and held.share == 0.05
     running = replace(SEVERAL, holdout=held)
     assert changes.promote(running, LATER).holdout == held
     assert changes.hold_out(running, 0.05, LATER) == running
     with pytest.raises(ExperimentError, match="stop the test first"):
         changes.hold_out(running, 0.1, LATER)
-    larger = changes.hold_out(changes.stop(running), 0.1, LATER).holdout
+    larger = changes.hold_out(changes.stop(running, LATER), 0.1, LATER).holdout
     assert larger is not None and (larger.salt, larger.since) == (held.salt, LATER)
-    assert changes.hold_out(changes.stop(running), 0.0, LATER).holdout is None
+    assert changes.hold_out(changes.stop(running, LATER), 0.0, LATER).holdout is None
     with pytest.raises(ExperimentError, match=r"share is 5\.0"):
-        changes.hold_out(changes.stop(running), 5.0, LATER)
+        changes.hold_out(changes.stop(running, LATER), 5.0, LATER)
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.5, "50%"), (1.0, "100%"), (0.005, "0.5%"), (1 / 3, "33.3%")])

@@ -42,6 +42,7 @@ def test_an_experiment_round_trips(tmp_path: Path) -> None:
         ramp=(0.6, 0.9),
         ramp_every_s=3600,
         holdout=Holdout(0.05, "years", datetime(2023, 1, 1, tzinfo=UTC)),
+        stopped_at=datetime(2024, 5, 9, tzinfo=UTC),
     )
     path = tmp_path / "deep" / "experiment.json"
     save(experiment, path)
@@ -115,6 +116,7 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
         (GOOD | {"state": "paused"}, "give one of running, shadow, stopped"),
         (GOOD | {"started": "yesterday"}, "give a time like"),
         (GOOD | {"started": "2024-05-01T12:00:00"}, "has no time zone"),
+        (GOOD | {"stopped_at": "2024-05-01T12:00:00"}, "has no time zone"),
         (GOOD | {"variants": "champion"}, "not a list"),
         (GOOD | {"variants": ["champion"]}, "a variant is not a JSON object"),
         (GOOD | {"variants": []}, "have no champion"),

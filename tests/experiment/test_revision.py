@@ -24,10 +24,10 @@ def test_every_change_is_another_revision() -> None:
     all_states = [
         BEGUN,
         changes.ramp(BEGUN, 0.5, NOW),
-        changes.stop(BEGUN),
+        changes.stop(BEGUN, NOW),
         promoted,
         changes.roll_back(promoted, NOW),
-        changes.hold_out(changes.stop(BEGUN), 0.1, NOW),
+        changes.hold_out(changes.stop(BEGUN, NOW), 0.1, NOW),
         replace(BEGUN, salt="the same versions in another test"),
     ]
     assert len({revision_of(each) for each in all_states}) == len(all_states)
@@ -42,4 +42,4 @@ def test_another_revision_is_refused_with_the_state_of_now() -> None:
     check_revision(BEGUN, revision_of(BEGUN))
     check_revision(BEGUN, "")
     with pytest.raises(ExperimentError, match=rf"nothing was done: {BEGUN.name} is stopped now"):
-        check_revision(changes.stop(BEGUN), revision_of(BEGUN))
+        check_revision(changes.stop(BEGUN, NOW), revision_of(BEGUN))

@@ -116,7 +116,9 @@ def test_versions_of_an_ended_test_can_be_replaced(parts: Parts) -> None:
     for number in (1, 2):
         deploy(parts, version(number), f"bento:{number}")
     begin_test(parts, 1, 2)
-    save(changes.stop(load(parts.settings.experiment_file)), parts.settings.experiment_file)
+    save(
+        changes.stop(load(parts.settings.experiment_file), datetime.now(UTC)), parts.settings.experiment_file
+    )
     assert deploy(parts, version(3), "bento:3").role == "challenger"
 
 

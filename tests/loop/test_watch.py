@@ -58,7 +58,7 @@ def test_a_test_that_is_over_gets_no_further_entry_in_the_promotion_log(
     parts: Parts, running: Experiment
 ) -> None:
     """Each `immr watch` added a "wait", or a second "roll back" that was not carried out."""
-    save(changes.stop(running), parts.settings.experiment_file)
+    save(changes.stop(running, datetime.now(UTC)), parts.settings.experiment_file)
     assert watch(parts).experiment.state == "stopped"
     assert parts.registry.decisions() == []
 

@@ -44,7 +44,7 @@ def test_apply_is_a_parameter_with_a_default(spec: dict[str, Any]) -> None:
 def test_it_runs_in_a_separate_process(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     fill(tmp_path, ["http://a:1", "http://b:1"], users=60, started=datetime(2024, 5, 1, tzinfo=UTC))
-    save(changes.stop(load(settings.experiment_file)), settings.experiment_file)
+    save(changes.stop(load(settings.experiment_file), datetime.now(UTC)), settings.experiment_file)
     done = subprocess.run(
         [sys.executable, "-m", "pipelines", "decide"],
         cwd=ROOT,

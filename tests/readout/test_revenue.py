@@ -149,7 +149,7 @@ def test_the_logs_own_sums_give_the_same_readout(
     searches = log.searches()
     by_row = readout(log.joined(), EXPERIMENT, searches)
     by_query = readout_of_sums(
-        sum_up_queries(log.by_query(), EXPERIMENT, searches, lambda bots: ()), EXPERIMENT
+        sum_up_queries(log.by_query(), EXPERIMENT, searches, lambda *_: ()), EXPERIMENT
     )
     expected = readout(pa.Table.from_pylist(rows), EXPERIMENT)
     log.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,7 +20,7 @@ from immr.readout.bots import NO_CLICK, TOO_FAST, BotPolicy
 from immr.readout.event_views import Parquet, split_at_start
 from immr.readout.formats.text import secondary_rows
 from immr.readout.readout import Readout, readout
-from immr.readout.sums import sum_up
+from immr.readout.sums import Rank, sum_up, sum_up_queries
 from immr.readout.variant_health import SLOW_MS
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -126,6 +127,61 @@ def test_a_stopped_test_ends_with_the_challengers_last_query() -> None:
     assert FOUND.ctr is not None
     assert found.ctr.difference == pytest.approx(FOUND.ctr.difference, abs=0.01)
     assert readout(pa.concat_tables([SHOP, after]), EXPERIMENT).withheld is not None
+
+
+def of_variant(shown: pa.Table, variant: str, version: str) -> pa.Table:
+    """The same impressions, all of one variant."""
+    for name, value in (("variant", variant), ("model_version", version)):
+        column = pa.array([value] * len(shown))
+        shown = shown.set_column(shown.schema.get_field_index(name), name, column)
+    return shown
+
+
+STOPPED = replace(EXPERIMENT, state="stopped", stopped_at=NOON + timedelta(days=2))
+
+
+def test_what_comes_after_the_stop_does_not_count() -> None:
+    """A gateway that missed the stop answered as challenger days later: all of the champion's users until then counted,
+    and the sample ratio seemed wrong."""
+    later = of_variant(shopped(seed=7, start=NOON + timedelta(days=3)), "champion", "immr-1")
+    last = of_variant(shopped(users=2, seed=8, start=NOON + timedelta(days=9)), "challenger", "immr-2")
+    found = readout(pa.concat_tables([SHOP, later, last]), STOPPED, searches_of(later))
+    assert found.withheld is None
+    assert [each.users for each in found.variants] == [each.users for each in FOUND.variants]
+    assert found.ctr == FOUND.ctr
+
+
+def test_lost_events_before_the_stop_are_found() -> None:
+    """The test seemed to end with the last event of a challenger's user that was not lost."""
+    later = shopped(users=3000, seed=7, start=NOON + timedelta(hours=41))
+    named = pa.array([f"later-{name}" for name in later["user_id"].to_pylist()])
+    later = later.set_column(later.schema.get_field_index("user_id"), "user_id", named)
+    lost = later.filter(pc.equal(later["variant"], "champion"))
+    test = replace(STOPPED, stopped_at=NOON + timedelta(days=9))
+    ratio = readout(pa.concat_tables([SHOP, lost]), test).sample_ratio
+    assert ratio is not None and not ratio.ok
+
+
+def test_sums_of_queries_end_with_the_test_too() -> None:
+    """The page counted the champion's users after the stop."""
+    later = of_variant(shopped(seed=7, start=NOON + timedelta(days=3)), "champion", "immr-1")
+    ends: list[datetime | None] = []
+
+    def ranks(bots: list[str], end: datetime | None) -> list[Rank]:
+        ends.append(end)
+        return []
+
+    searches = searches_of(pa.concat_tables([SHOP, later]))
+    by_query = searches.select(["query_id", "user_id", "variant", "model_version", "ts"])
+    counts = ("impressions", "clicks", "orders", "first_impressions", "first_clicks", "clicked_positions")
+    for name in (*counts, "priced_orders"):
+        by_query = by_query.append_column(name, pa.array([1] * len(by_query)))
+    by_query = by_query.append_column("revenue", pa.array([0.0] * len(by_query)))
+    expected = sum(each.users for each in FOUND.variants)
+    assert sum_up_queries(by_query, STOPPED, searches, ranks).users.num_rows == expected
+    unknown = sum_up_queries(by_query, replace(STOPPED, stopped_at=None), searches, ranks).users.num_rows
+    assert unknown == pytest.approx(expected, abs=5)  # it ends with the last of the challenger's users
+    assert ends[0] == STOPPED.stopped_at and ends[1] is not None and ends[1] < STOPPED.stopped_at
 
 
 def searches_of(shown: pa.Table) -> pa.Table:
@@ -255,6 +311,24 @@ def test_a_user_with_many_queries_is_no_bot_where_times_are_dates() -> None:
     midnight = pa.array([NOON.replace(hour=0)] * 40, busy.schema.field("ts").type)
     busy = busy.set_column(busy.schema.get_field_index("ts"), "ts", midnight)
     assert not readout(pa.concat_tables([SHOP, busy]), EXPERIMENT).bots
+
+
+@pytest.mark.parametrize("minutes", [2, 5, 10, 20, 60, 720])
+def test_a_user_with_many_queries_is_no_bot_where_times_are_rounded(minutes: int) -> None:
+    """Thirty searches in ten minutes seemed to be in one minute."""
+
+    def rounded(shown: pa.Table) -> pa.Table:
+        step = minutes * 60_000_000
+        us = pc.multiply(pc.floor(pc.divide(pc.cast(shown["ts"], pa.int64()), step)), step)
+        ts = pc.cast(pc.cast(us, pa.int64()), shown.schema.field("ts").type)
+        return shown.set_column(shown.schema.get_field_index("ts"), "ts", ts)
+
+    def bots_among(queries: int, seconds_apart: float) -> list[str]:
+        table = pa.concat_tables([SHOP, crawler(queries, seconds_apart).cast(SHOP.schema)])
+        return [each.rule for each in readout(rounded(table), EXPERIMENT).bots]
+
+    assert bots_among(40, 5) == []
+    assert bots_among(5 * 30 * min(minutes, 20), 0.4) == ([TOO_FAST] if minutes <= 60 else [NO_CLICK])
 
 
 def test_bot_rules_can_be_set() -> None:

@@ -54,20 +54,18 @@ def _top(category: str) -> str:
 def by_frequency(classes_Q: IntArray, training_counts: Mapping[int, int]) -> dict[str, BoolArray]:
     """(Q,) masks "head", "middle", "tail" and "unseen"; empty slices are left out.
 
-    "head" are classes with more training photos than two thirds of all seen classes, "tail" those with fewer
-    than two thirds; classes with equal counts stay together. "unseen" are classes without a training photo.
+    "head" are classes with more training photos than at least two thirds of all seen classes, "tail" those with
+    fewer than at least two thirds; classes with equal counts stay together. "unseen" are classes without a training
+    photo.
 
     Args:
         classes_Q: class of each query.
         training_counts: training photos by class.
     """
-    seen = [count for count in training_counts.values() if count > 0]
+    seen_C = np.sort([count for count in training_counts.values() if count > 0])
     counts_Q = np.array([training_counts.get(int(class_id), 0) for class_id in classes_Q])
-    low, high = np.quantile(seen, [1 / 3, 2 / 3], method="inverted_cdf") if seen else (0, 0)
-    masks = (
-        counts_Q > high,
-        (counts_Q >= low) & (counts_Q <= high) & (counts_Q > 0),
-        (counts_Q < low) & (counts_Q > 0),
-        counts_Q == 0,
-    )
+    fewer_Q = np.searchsorted(seen_C, counts_Q, side="left")
+    more_Q = len(seen_C) - np.searchsorted(seen_C, counts_Q, side="right")
+    head_Q, tail_Q = (counts_Q > 0) & (3 * np.stack([fewer_Q, more_Q]) >= 2 * len(seen_C))
+    masks = (head_Q, (counts_Q > 0) & ~head_Q & ~tail_Q, tail_Q, counts_Q == 0)
     return {name: mask_Q for name, mask_Q in zip(FREQUENCIES, masks, strict=True) if mask_Q.any()}

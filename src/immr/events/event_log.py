@@ -183,9 +183,20 @@ class EventLog(Protocol):
         """Impressions, clicks and orders per query, with the columns of `QUERIES_SCHEMA`, in any order."""
 
     def summed_by(
-        self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
+        self,
+        what: SummedBy,
+        since: datetime | None = None,
+        without_users: Collection[str] = (),
+        until: datetime | None = None,
     ) -> list[Counted]:
-        """Impressions and clicks by variant, model version and position or item, sorted by these."""
+        """Impressions and clicks by variant, model version and position or item, sorted by these.
+
+        Args:
+            what: position or item.
+            since: of the impressions.
+            without_users: user ids to leave out.
+            until: of the impressions; that time included.
+        """
 
     def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:
         """Impressions and clicks by time, variant and model version; empty buckets are omitted."""

@@ -21,6 +21,7 @@ from immr.types import Click, Impression, SearchRecord
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 _ROWS_PER_BATCH = 50_000
+_FOREVER = 2**62  # microseconds
 
 Row = tuple[Any, ...]
 
@@ -100,10 +101,15 @@ class SqlReports(ABC):
         return self._whole("queries", since)
 
     def summed_by(
-        self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
+        self,
+        what: SummedBy,
+        since: datetime | None = None,
+        without_users: Collection[str] = (),
+        until: datetime | None = None,
     ) -> list[Counted]:
         """See `EventLog.summed_by`."""
-        rows = self._rows(self._queries.SUMMED_BY[what], since, without=sorted(without_users))
+        end = _FOREVER if until is None else microseconds(until)
+        rows = self._rows(self._queries.SUMMED_BY[what], since, without=sorted(without_users), until=end)
         return [Counted(*row) for row in rows]
 
     def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:

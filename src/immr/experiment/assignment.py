@@ -45,6 +45,21 @@ def is_held_out(experiment: Experiment, user_id: str) -> bool:
     return holdout is not None and bucket(holdout.salt, user_id) < round(holdout.share * BUCKETS)
 
 
+def exact_shares(experiment: Experiment) -> dict[str, float]:
+    """Each variant's share of the users outside the holdout: its weight, rounded to whole buckets."""
+    challengers = experiment.challengers
+    total = sum(each.weight for each in challengers)
+    tested = round(total * BUCKETS) / BUCKETS
+    shares = {experiment.champion.name: 1 - tested}
+    before, border = 0, 0.0
+    for challenger in challengers:
+        border += challenger.weight
+        end = round(border / total * BUCKETS) if total else 0
+        shares[challenger.name] = tested * (end - before) / BUCKETS
+        before = end
+    return shares
+
+
 def _chosen(experiment: Experiment, user_id: str) -> Variant:
     """The challengers own the lowest buckets, so larger weights only add users to them.
 

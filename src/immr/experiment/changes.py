@@ -114,18 +114,20 @@ def replan(planned_users: int, share: float, new_share: float) -> int:
     return math.ceil(planned_users * share * (1 - share) / (new_share * (1 - new_share)))
 
 
-def stop(experiment: Experiment) -> Experiment:
-    """All users get the champion; the experiment so far can still be read out."""
-    return replace(experiment, state="stopped")
+def stop(experiment: Experiment, now: datetime) -> Experiment:
+    """All users get the champion; the experiment until now can still be read out. Only the first stop counts."""
+    if experiment.state == "stopped":
+        return experiment
+    return replace(experiment, state="stopped", stopped_at=now)
 
 
-def end(experiment: Experiment, losers: Collection[str]) -> Experiment:
+def end(experiment: Experiment, losers: Collection[str], now: datetime) -> Experiment:
     """Send the users of these challengers to the champion; all other users keep their variant.
 
     Without a remaining challenger, the experiment is stopped.
     """
     if all(each.name in losers for each in experiment.remaining):
-        return stop(experiment)
+        return stop(experiment, now)
     variants = tuple(replace(each, ended=each.ended or each.name in losers) for each in experiment.variants)
     return replace(experiment, variants=variants)
 

@@ -30,6 +30,7 @@ HOLDOUT = "holdout"
 """The variant of users who get the champion in every test."""
 ENDED = "ended"
 """The variant of users whose challenger has left a running test: they get the champion and are not compared."""
+_MOMENTS = ("started", "stopped_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class Experiment:
     ramp: tuple[float, ...] = ()  # each challenger's next shares, each larger than the one before
     ramp_every_s: int | None = None  # how long each share lasts before the next
     holdout: Holdout | None = None
+    stopped_at: datetime | None = None  # end of the readout; None if the test is not stopped
 
     def __post_init__(self) -> None:
         if not self.name or not self.salt:
@@ -107,8 +109,9 @@ class Experiment:
             raise ExperimentError(
                 f"the test's kind is {self.kind!r}: give one of {', '.join(get_args(Kind))}"
             )
-        if self.started is not None:
-            _require_zone("started", self.started)
+        for name, moment in (("started", self.started), ("stopped_at", self.stopped_at)):
+            if moment is not None:
+                _require_zone(name, moment)
         if self.planned_users is not None and self.planned_users < 1:
             raise ExperimentError(
                 f"the test has planned_users {self.planned_users}: give at least 1, or leave it out"
@@ -179,8 +182,9 @@ def save(experiment: Experiment, path: Path) -> None:
     it uses what is new.
     """
     content = _without_defaults(experiment)
-    if experiment.started is not None:
-        content["started"] = experiment.started.isoformat()
+    for name in _MOMENTS:
+        if (moment := getattr(experiment, name)) is not None:
+            content[name] = moment.isoformat()
     if experiment.holdout is not None:
         content["holdout"]["since"] = experiment.holdout.since.isoformat()
     content["variants"] = [_without_defaults(each) for each in experiment.variants]
@@ -247,8 +251,9 @@ def _experiment(content: Any) -> Experiment:
         raise ExperimentError(f"variants share a version ({versions}): `immr experiment aa` deploys a copy")
     if values.get("previous") is not None:
         values["previous"] = _variant(values["previous"])
-    if values.get("started") is not None:
-        values["started"] = _moment("started", values["started"])
+    for name in _MOMENTS:
+        if values.get(name) is not None:
+            values[name] = _moment(name, values[name])
     if values.get("holdout") is not None:
         values["holdout"] = _holdout(values["holdout"])
     for name in ("planned_users", "ramp_every_s"):

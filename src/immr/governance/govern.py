@@ -132,7 +132,7 @@ class _Run:
         impressions = self._work.read(self._admission.path("impressions"))
         impressions = impressions.semi_join(items, "item_id").semi_join(queries, "query_id")
 
-        item_classes = self._classes(items, impressions)
+        item_classes = self._classes(items, impressions, queries)
         clicked = self._work.keep(edges.edges(impressions, self._recipe).join(item_classes, "item_id"))
         judged = self._work.keep(edges.verdicts(queries, edges.best_items(clicked), self._recipe))
         labelled = self._ledger.passed("edges", "queries", self._settled(judged), note=self._off("min_share"))
@@ -239,8 +239,8 @@ class _Run:
         judged = self._work.keep(joined.mutate(reason=reason).drop("known_id"))
         return self._ledger.passed("images", "judgements", judged, ["detail"], self._off("check_images"))
 
-    def _classes(self, items: Any, impressions: Any) -> Any:
-        numbered = self._work.keep(classes.classes(self._work, items, impressions, self._recipe))
+    def _classes(self, items: Any, impressions: Any, queries: Any) -> Any:
+        numbered = self._work.keep(classes.classes(self._work, items, impressions, queries, self._recipe))
         self._class_count = self._work.rows(numbered.select("class_id").distinct())
         note = self._off("group_items") or counted(self._class_count, "class")
         self._ledger.unchanged("classes", "items", numbered, note)

@@ -247,7 +247,7 @@ def register_copy(
 
 
 def _numbers(learned: Learned) -> dict[str, float]:
-    """Metrics for MLflow: the comparison, and how often positions are examined relative to the first."""
+    """Metrics for MLflow: the comparison, and how often positions are examined, relative to one of the first."""
     relative = learned.propensities.relative_K
     examined = {
         f"examined.{position}": float(value)

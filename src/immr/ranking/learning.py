@@ -33,6 +33,7 @@ class Learned:
     propensities: Propensities
     bias_differences: list[BiasDifference]
     personal: RankerVerdict | None = None  # against the same ranker without; None if it was not tried
+    first_logged: int = 1  # the lowest position of the log
 
     @property
     def passed(self) -> bool:
@@ -47,7 +48,15 @@ class Learned:
         if personal and personal.passed and not self.verdict.passed:
             others = f"All other users keep the hand-tuned weights, because {first[0].lower()}{first[1:]}"
             sentences = [personal.sentence, others]
-        return " ".join([*sentences, *(f"Beware: {doubt}." for doubt in self.bias_differences)])
+        return " ".join([*sentences, *self._about_first, *(f"Beware: {doubt}." for doubt in self.bias_differences)])
+
+    @property
+    def _about_first(self) -> list[str]:
+        first, logged = PLACES[self.propensities.first], self.first_logged
+        if first == 1:
+            return []
+        why = f"the log starts at position {logged}" if logged > 1 else "the log has too few clicks before it"
+        return [f"Position bias is relative to position {first}, because {why}."]
 
 
 def learn(
@@ -73,7 +82,7 @@ def learn(
     whole = estimate(stratum_R, log.position_R, log.clicked_R)
     _check_propensities(whole, examples, recipe)
     best_cosine_R = first.head_cosine_QH[log.query_R, 0]
-    curves = by_part(log, stratum_R, best_cosine_R)
+    curves = by_part(log, stratum_R, best_cosine_R, whole.first)
     weight_R = weights(whole, examples, recipe.max_weight)
     if not recipe.correct_position:
         weight_R = np.ones_like(weight_R)
@@ -86,7 +95,7 @@ def learn(
         judged = Judged(by_user(log, recipe), weight_R, {"all": whole, **known})
         for_everybody = ranker if verdict.passed else replace(ranker, trees=Trees([]))
         ranker, personal = personalize(for_everybody, examples, histories, judged, recipe)
-    return Learned(ranker, verdict, whole, bias_differences(curves), personal)
+    return Learned(ranker, verdict, whole, bias_differences(curves), personal, int(log.position_R.min()))
 
 
 def _check_clicks(examples: Examples, parts: Split, recipe: RankerRecipe) -> None:
@@ -101,8 +110,8 @@ def _check_propensities(found: Propensities, examples: Examples, recipe: RankerR
     unknown, error = _unknown_share(found, examples), _mean_error(found, examples)
     if unknown > _MOST_UNKNOWN:
         raise RankingError(
-            f"{unknown:.0%} of the clicks are at positions that cannot be compared with position 1, because too few "
-            "items were clicked at both with a similar cosine. So position bias cannot be separated from relevance: "
+            f"{unknown:.0%} of the clicks are at positions that cannot be compared with position {PLACES[found.first]}, "
+            "because too few items were clicked at both with a similar cosine. So position bias cannot be separated from relevance: "
             "let the order vary, for example by an A/B test of another version or by interleaving"
         )
     if error > recipe.max_propensity_error:
@@ -120,12 +129,14 @@ def _is_known(found: Propensities, examples: Examples, recipe: RankerRecipe) -> 
 
 def _unknown_share(found: Propensities, examples: Examples) -> float:
     log = examples.log
-    return float(np.isnan(found.of(log.position_R[log.clicked_R])).mean())
+    known_K = np.isfinite(found.uncertainty_K)
+    return float((~known_K[places_of(log.position_R[log.clicked_R])]).mean())
 
 
 def _mean_error(found: Propensities, examples: Examples) -> float:
-    """The standard error, mean over the clicks at known positions but the first."""
+    """The standard error, mean over the clicks at known positions but that which others are relative to."""
     log = examples.log
-    error_R = found.error_K[places_of(log.position_R[log.clicked_R & (log.position_R > PLACES[0])])]
-    known_R = error_R[~np.isnan(error_R)]
+    place_R = places_of(log.position_R[log.clicked_R])
+    error_R = found.uncertainty_K[place_R[place_R != found.first]]
+    known_R = error_R[np.isfinite(error_R)]
     return float(known_R.mean()) if len(known_R) else np.inf

@@ -42,13 +42,16 @@ class BiasDifference:
         )
 
 
-def by_part(log: ClickLog, stratum_R: Ints, best_cosine_R: np.ndarray) -> dict[str, Propensities]:
+def by_part(
+    log: ClickLog, stratum_R: Ints, best_cosine_R: np.ndarray, first: int = 0
+) -> dict[str, Propensities]:
     """Propensities of parts of a log: popular and other items, clear and unclear photos, …
 
     Args:
         log: the impressions.
         stratum_R: see `propensity.strata`.
         best_cosine_R: the largest cosine that the impression's query has with any item.
+        first: the place that others are relative to.
     """
     shown_N = np.bincount(log.item_R)
     order = np.argsort(-shown_N, kind="stable")
@@ -64,7 +67,7 @@ def by_part(log: ClickLog, stratum_R: Ints, best_cosine_R: np.ndarray) -> dict[s
         _FAR_ITEMS: _by_depth(log, log.item_R, chooses_R),
     }
     return {
-        name: estimate(stratum_R[rows], log.position_R[rows], log.clicked_R[rows])
+        name: estimate(stratum_R[rows], log.position_R[rows], log.clicked_R[rows], first)
         for pair, halves in rows_of.items()
         for name, rows in zip(pair, halves, strict=True)
         if rows.any()
@@ -116,13 +119,19 @@ def bias_differences(parts: Mapping[str, Propensities]) -> list[BiasDifference]:
 
 
 def _compare(names: tuple[str, str], one: Propensities, other: Propensities) -> BiasDifference | None:
-    """Wald test over the places whose propensity is known in both parts."""
-    from scipy.stats import chi2
+    """Hotelling's test over the places whose propensity is known in both parts."""
+    from scipy.stats import f
 
-    known = np.flatnonzero((one.error_K < _KNOWN) & (other.error_K < _KNOWN))[1:]
+    parts = (one, other)
+    known_K = np.all([part.uncertainty_K < _KNOWN for part in parts], axis=0)
+    known_K[one.first] = False
+    known = np.flatnonzero(known_K)
     if not len(known):
         return None
     difference = other.log_K[known] - one.log_K[known]
     covariance = (one.covariance_KK + other.covariance_KK)[np.ix_(known, known)]
-    statistic = float(difference @ np.linalg.solve(covariance, difference))
-    return BiasDifference(names, float(difference.mean()), float(chi2.sf(statistic, len(known))))
+    statistic = float(difference @ np.linalg.solve(covariance, difference)) / len(known)
+    degrees = min(float(part.degrees_K[known].min()) for part in parts)
+    left = degrees - len(known) + 1
+    p_value = float(f.sf(statistic * left / degrees, len(known), left)) if left > 0 else 1.0
+    return BiasDifference(names, float(difference.mean()), p_value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from immr.data.time_steps import MINUTE_US, STEPS_US, step_of
 from immr.errors import ExperimentError
 
 if TYPE_CHECKING:
@@ -46,29 +47,39 @@ class Marked:
 def mark_bots(base: duckdb.DuckDBPyConnection, policy: BotPolicy) -> None:
     """Make the table `bots` (user_id, and the first rule that applies) from `queries`.
 
-    Without timestamps only the second rule applies. Times exactly on a quarter of an hour are ignored: they are
-    probably dates or hours, which put all queries of a user's day or hour into one minute.
+    Without timestamps only the second rule applies. If all times of the log are rounded, to ten minutes for example, the
+    first rule counts the queries of such a step, and its limit is that of as many minutes. Otherwise, times exactly on
+    five minutes are ignored: some are probably dates, hours or the like, which put many queries into one minute.
     """
+    step_us = max(_step_us(base), MINUTE_US)
     base.execute(
         """CREATE TEMP TABLE bots AS
         WITH many AS (  -- few users have enough queries: the rest is skipped
             SELECT user_id FROM queries GROUP BY user_id HAVING count(*) >= least($fast, $silent)),
         theirs AS (SELECT * FROM queries SEMI JOIN many USING (user_id)),
         fast AS (
-            SELECT user_id FROM theirs WHERE epoch_us(ts) % 900_000_000 <> 0
-            GROUP BY user_id, epoch_us(ts) // 60_000_000
-            HAVING count(DISTINCT query_id) >= $fast)
+            SELECT user_id FROM theirs WHERE $minutes > 1 OR epoch_us(ts) % 300_000_000 <> 0
+            GROUP BY user_id, epoch_us(ts) // $step_us
+            HAVING count(DISTINCT query_id) >= $fast * $minutes AND any_value(ts) IS NOT NULL)
         SELECT DISTINCT user_id, $too_fast AS rule FROM fast
         UNION ALL
         SELECT user_id, $no_click FROM theirs ANTI JOIN fast USING (user_id) GROUP BY user_id
         HAVING count(DISTINCT query_id) >= $silent AND sum(clicks) = 0""",
         {
             "fast": policy.queries_per_minute,
+            "minutes": step_us // MINUTE_US,
+            "step_us": step_us,
             "silent": policy.queries_without_click,
             "too_fast": TOO_FAST,
             "no_click": NO_CLICK,
         },
     )
+
+
+def _step_us(base: duckdb.DuckDBPyConnection) -> int:
+    multiples = ", ".join(f"count(*) FILTER (epoch_us(ts) % {step} = 0)" for step in STEPS_US)
+    [(times, *counts)] = base.execute(f"SELECT count(ts), {multiples} FROM queries").fetchall()
+    return step_of(counts, times)
 
 
 def left_out(base: duckdb.DuckDBPyConnection) -> tuple[Marked, ...]:

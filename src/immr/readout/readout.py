@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from immr.errors import ExperimentError
+from immr.experiment.assignment import exact_shares
 from immr.experiment.definition import CHALLENGER, CHAMPION, HOLDOUT, Experiment, Variant
 from immr.machine.wording import counted
 from immr.readout import user_moments as user_sums
@@ -216,23 +217,21 @@ def _arms(
     secondary: Sequence[Ratio],
     look: Look,
 ) -> Iterator[Arm]:
-    """The challengers with enough users. One that has left a running test is excluded: its users came
-    earlier than many of the champion's."""
+    """The challengers with enough users. One that has left the test before its end is excluded, also afterwards: its
+    users came earlier than many of the champion's."""
     champion, *challengers = variants
     for side in challengers:
-        if _why_incomparable(experiment, (champion, side)) or (side.ended and experiment.state == "running"):
+        if side.ended or _why_incomparable(experiment, (champion, side)):
             continue
         yield compare_arm(side.name, side.model_version, sides[CHAMPION], sides[side.name], secondary, look)
 
 
 def _sample_ratio(experiment: Experiment, variants: Sequence[VariantReadout]) -> SampleRatio | None:
     """Only over variants that still get users: a challenger that has left gets none."""
-    sides = [side for side in experiment.variants if not side.ended]
-    total = sum(side.weight for side in sides)
-    users = {side.name: side.users for side in variants}
-    return sample_ratio(
-        {side.name: side.weight / total for side in sides}, {side.name: users[side.name] for side in sides}
-    )
+    shares = exact_shares(experiment)
+    users = {side.name: side.users for side in variants if not side.ended}
+    total = sum(shares[name] for name in users)
+    return sample_ratio({name: shares[name] / total for name in users}, users)
 
 
 def _preference(sums: Sums, look: Look) -> Preference | None:
@@ -296,6 +295,9 @@ def _why_withheld(
     champion, *challengers = variants
     if not challengers:
         return "there is no challenger to compare; deploy one"
+    challengers = [side for side in challengers if not side.ended]
+    if not challengers:
+        return "all challengers have left the test"
     if ratio is not None and not ratio.ok:
         return ratio.sentence
     if experiment.kind == "interleave":

@@ -140,10 +140,10 @@ def segments(
         policy: Which users are bots.
 
     Raises:
-        ExperimentError: The test has no challenger or is interleaved, the categories are unknown, or a column is
-            missing.
+        ExperimentError: No challenger has stayed in the test, it is interleaved, the categories are unknown, or a
+            column is missing.
     """
-    if not experiment.challengers or experiment.kind == "interleave":
+    if not experiment.remaining or experiment.kind == "interleave":
         raise ExperimentError(f"{experiment.name} is not an A/B test of versions: only those have segments")
     if "category" in by and categories is None:
         raise ExperimentError(
@@ -156,7 +156,7 @@ def segments(
         mark_bots(base, policy)
         leave_out(base, experiment)
         base.register("categories", nothing if categories is None else categories)
-        challengers = [side.name for side in experiment.challengers]
+        challengers = [side.name for side in experiment.remaining]
         found = [_sums_by(base, dimension, name) for name in challengers for dimension in by]
     return compare_segments(_joined(found), look)
 

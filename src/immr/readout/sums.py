@@ -7,10 +7,11 @@ treat). Leaving it out would bias the comparison: hard photos fail more often, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _DAY_US = 86_400e6
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 _OF_ROWS = {  # a search without impressions is a row in which `shown` is null
     "impressions": "count(*) FILTER (shown)",
@@ -116,6 +118,9 @@ class Rank(NamedTuple):
     clicks: int
 
 
+Ranks: TypeAlias = Callable[[list[str], datetime | None], Sequence[Rank]]
+
+
 @dataclass(frozen=True)
 class Sums:
     """Everything a readout is computed from."""
@@ -169,7 +174,7 @@ def sum_up_queries(
     queries: Relation,
     experiment: Experiment,
     searches: Relation,
-    ranks: Callable[[list[str]], Sequence[Rank]],
+    ranks: Ranks,
     before: Relation | None = None,
     policy: BotPolicy = DEFAULT_BOT_POLICY,
 ) -> Sums:
@@ -181,21 +186,24 @@ def sum_up_queries(
         queries: `EventLog.by_query` from the experiment's start.
         experiment: Its variants and versions.
         searches: `EventLog.searches` from the same time.
-        ranks: Called with the bots' user ids; returns impressions and clicks by variant and position of all
-            other users.
+        ranks: Called with the bots' user ids and the end of a stopped test; returns impressions and clicks by
+            variant and position of all other users until then.
         before: Queries from before the test.
         policy: Which users are bots.
     """
     with database() as base:
-        for name, relation in (("exposures", queries), ("before", before)):
+        for name, relation in (("ever_exposed", queries), ("before", before)):
             if relation is not None:
                 view(base, f"{name}_summed", relation, _SUMMED, what="queries")
                 base.execute(
                     f"CREATE VIEW {name} AS SELECT * RENAME (clicked_positions AS weighted_clicks) FROM {name}_summed"
                 )
-        view(base, "asked", searches, ASKED, ASKED_OPTIONAL, what="searches")
+        view(base, "ever_asked", searches, ASKED, ASKED_OPTIONAL, what="searches")
+        end = _until_end(base, experiment, {"exposures": "ever_exposed", "asked": "ever_asked"})
         base.execute(_QUERIES.format(sums=_summed(_OF_SUMS), exposures="exposures"))
-        return _sums(base, experiment, policy, ranks, before is not None, searches_known=True)
+        return _sums(
+            base, experiment, policy, lambda bots: ranks(bots, end), before is not None, searches_known=True
+        )
 
 
 def _sums(
@@ -233,11 +241,7 @@ def _drafted(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> pa.Tabl
 def open_queries(
     joined: Relation, searches: Relation | None, experiment: Experiment | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with the views `shown` and `asked` and the table `queries`.
-
-    A stopped test ends with the last query of a challenger's user, because afterwards all users count for the
-    champion. If the challenger's last events were lost, the test therefore seems to end before the loss.
-    """
+    """A database with the views `shown` and `asked` and the table `queries`, until the end of a stopped test."""
     import duckdb
 
     with database() as base:
@@ -245,10 +249,7 @@ def open_queries(
         nothing = pa.table({name: pa.array([], pa.string()) for name in ASKED})
         asked = nothing if searches is None else searches
         view(base, "ever_asked", asked, ASKED, ASKED_OPTIONAL, what="searches")
-        until = None if experiment is None or experiment.state != "stopped" else _last(base, experiment)
-        bound = "" if until is None else f"WHERE ts IS NULL OR epoch_us(ts) <= {until}"
-        for name in ("shown", "asked"):
-            base.execute(f"CREATE VIEW {name} AS FROM ever_{name} {bound}")
+        _until_end(base, experiment, {"shown": "ever_shown", "asked": "ever_asked"})
         try:
             base.execute(
                 _QUERIES.format(sums=_summed(_OF_ROWS), exposures="(SELECT true AS shown, * FROM shown)")
@@ -260,14 +261,38 @@ def open_queries(
         yield base
 
 
-def _last(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> int | None:
-    """Microseconds since 1970 at the last query of a challenger's user; None if there is none."""
+def _until_end(
+    base: duckdb.DuckDBPyConnection, experiment: Experiment | None, views: Mapping[str, str]
+) -> datetime | None:
+    """Create views of tables with events until a test was stopped, as afterwards all users count for the champion.
+
+    A test that an earlier state of IMMR stopped does not say when. It ends with the last query of a challenger's user.
+
+    Args:
+        base: Database with the tables.
+        experiment: The test, if there is one.
+        views: The name of each view, with that of its table.
+
+    Returns:
+        The end; None if the test is not stopped.
+    """
+    end = None
+    if experiment is not None and experiment.state == "stopped":
+        end = experiment.stopped_at or _last(base, experiment, views.values())
+    bound = "" if end is None else f"WHERE ts IS NULL OR ts <= '{end.isoformat()}'::TIMESTAMPTZ"
+    for name, table in views.items():
+        base.execute(f"CREATE VIEW {name} AS FROM {table} {bound}")
+    return end
+
+
+def _last(base: duckdb.DuckDBPyConnection, experiment: Experiment, tables: Iterable[str]) -> datetime | None:
+    """When a challenger's user searched last; None if none has."""
+    events = " UNION ALL ".join(f"SELECT variant, ts FROM {table}" for table in tables)
     [(until,)] = base.execute(
-        "SELECT max(epoch_us(ts)) FROM (SELECT variant, ts FROM ever_shown UNION ALL SELECT variant, ts"
-        " FROM ever_asked) WHERE list_contains($names, variant)",
+        f"SELECT max(epoch_us(ts)) FROM ({events}) WHERE list_contains($names, variant)",
         {"names": [each.name for each in experiment.challengers]},
     ).fetchall()
-    return None if until is None else int(until)
+    return None if until is None else _EPOCH + until * _MICROSECOND
 
 
 def _bots(base: duckdb.DuckDBPyConnection) -> list[str]:

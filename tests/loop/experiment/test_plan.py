@@ -82,7 +82,7 @@ def test_users_of_the_holdout_are_not_counted_on(parts: Parts) -> None:
     record(parts, datetime.now(UTC) - timedelta(days=DAYS))
     [everyone] = plan(parts, [0.1]).needed
     now = datetime.now(UTC)
-    stopped = changes.stop(changes.begin(champion, {}, 0.0, now))
+    stopped = changes.stop(changes.begin(champion, {}, 0.0, now), now)
     save(changes.hold_out(stopped, 0.2, now), parts.settings.experiment_file)
     [others] = plan(parts, [0.1]).needed
     assert (others.users, others.users_one_look) == (everyone.users, everyone.users_one_look)

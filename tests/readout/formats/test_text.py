@@ -14,7 +14,7 @@ from immr.readout.formats.report import render
 from immr.readout.formats.text import check_rows, headline, verdicts
 from immr.readout.power import Plan
 from immr.readout.readout import Readout, readout
-from tests.readout.test_segments import TEST, shop
+from tests.readout.test_segments import NOON, TEST, shop
 
 
 def searched() -> Readout:
@@ -43,7 +43,7 @@ def test_a_test_that_is_over_waits_for_nothing(action: str) -> None:
     found = replace(searched(), plan=Plan(0.05, 0.8, 1, 10_196), days=1.5)
     decision: Decision = replace(decide(found, DecisionPolicy()), action=action)
     assert headline(TEST, decision) == action
-    for over in (stop(TEST), end(TEST, [CHALLENGER])):
+    for over in (stop(TEST, NOON), end(TEST, [CHALLENGER], NOON)):
         assert headline(over, decision) == "stopped"
         html = render(over, found, decision)
         assert "<strong>Stopped.</strong>" in html and "more days" not in html
@@ -70,7 +70,7 @@ def test_each_of_several_challengers_has_its_verdict() -> None:
     alike = tuple(replace(each, action="wait", reason="No comparison.") for each in decision.verdicts)
     withheld = Decision("wait", "No comparison.", {}, alike)
     assert verdicts(several, withheld) == [("wait", "No comparison.")]
-    assert verdicts(stop(several), decision)[0][0] == "stopped"
+    assert verdicts(stop(several, NOON), decision)[0][0] == "stopped"
 
 
 def test_the_champion_alone_without_searches_has_no_table_of_checks() -> None:

@@ -152,11 +152,15 @@ class KafkaEventLog:
             return self._view.caught_up().by_query(since)
 
     def summed_by(
-        self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
+        self,
+        what: SummedBy,
+        since: datetime | None = None,
+        without_users: Collection[str] = (),
+        until: datetime | None = None,
     ) -> list[Counted]:
         """See `EventLog.summed_by`."""
         with self._translate_errors():
-            return self._view.caught_up().summed_by(what, since, without_users)
+            return self._view.caught_up().summed_by(what, since, without_users, until)
 
     def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:
         """See `EventLog.ctr_over_time`."""

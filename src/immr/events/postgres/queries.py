@@ -113,7 +113,7 @@ LATENCY = """SELECT variant, count(*), percentile_disc(0.5) WITHIN GROUP (ORDER 
 
 _SUMMED_BY = f"""WITH {_SHOWN}
     SELECT variant, model_version, {{what}}, count(*), count(*) FILTER (WHERE clicked)
-    FROM shown WHERE user_id <> ALL(%(without)s::text[])
+    FROM shown WHERE user_id <> ALL(%(without)s::text[]) AND {_microseconds("ts")} <= %(until)s
     GROUP BY variant, model_version, {{what}}
     ORDER BY variant COLLATE "C", model_version COLLATE "C", {{what}}{{collate}}"""
 

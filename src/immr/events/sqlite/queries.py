@@ -105,11 +105,13 @@ BY_QUERY = f"""WITH shown AS (
 
 _SUMMED_BY = f"""SELECT variant, model_version, {{what}}, SUM(shown), SUM(clicks) FROM (
         SELECT variant, model_version, {{what}}, COUNT(*) AS shown, 0 AS clicks
-        FROM impressions WHERE ts >= :since AND user_id NOT IN (SELECT value FROM json_each(:without))
+        FROM impressions
+        WHERE ts BETWEEN :since AND :until AND user_id NOT IN (SELECT value FROM json_each(:without))
         GROUP BY variant, model_version, {{what}}
         UNION ALL
         SELECT variant, model_version, {{what}}, 0, COUNT(*)
-        FROM {_CLICKED_IMPRESSIONS} WHERE user_id NOT IN (SELECT value FROM json_each(:without))
+        FROM {_CLICKED_IMPRESSIONS}
+        WHERE ts <= :until AND user_id NOT IN (SELECT value FROM json_each(:without))
         GROUP BY variant, model_version, {{what}})
     GROUP BY variant, model_version, {{what}} ORDER BY variant, model_version, {{what}}"""
 

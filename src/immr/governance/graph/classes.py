@@ -10,28 +10,35 @@ from immr.governance.graph.connected_components import components
 from immr.governance.workspace import Workspace
 
 _Z = 1.959964  # 97.5 % quantile of the normal distribution
+_SHARED_ID = 0.1  # an id with more of the queries is a shared device, or all who have not signed in
 _MANY_CLICKS = 5  # fewer may be all offers of one product on a short page
 
 
-def classes(workspace: Workspace, items: Any, impressions: Any, recipe: GovernanceRecipe) -> Any:
+def classes(
+    workspace: Workspace, items: Any, impressions: Any, queries: Any, recipe: GovernanceRecipe
+) -> Any:
     """Table (item_id, class_id): each item's class, numbered from 0 in the order of their smallest item_id.
 
     Args:
         workspace: where the tables live.
         items: item_id, category.
         impressions: query_id, item_id, clicked.
+        queries: query_id, user_id, ts.
         recipe: whether to group at all, and how sure one has to be.
     """
     if not recipe.group_items:
         return numbered(items.select("item_id", label="item_id"))
-    return numbered(components(workspace, items, same_things(workspace, items, impressions, recipe)))
+    return numbered(components(workspace, items, same_things(workspace, items, impressions, queries, recipe)))
 
 
-def same_things(workspace: Workspace, items: Any, impressions: Any, recipe: GovernanceRecipe) -> Any:
+def same_things(
+    workspace: Workspace, items: Any, impressions: Any, queries: Any, recipe: GovernanceRecipe
+) -> Any:
     """Table (a, b) with a < b: pairs of one category that shoppers click together more often than not.
 
     Of the queries that showed both and in which at least one was clicked, the share in which both were must
-    have a Wilson lower bound above the recipe's. Pairs are sought among clicks; only those that would pass if
+    have a Wilson lower bound above the recipe's. Each user counts once, with the mean of their queries: a reseller who
+    always clicks two things would otherwise make them one. Pairs are sought among clicks; only those that would pass if
     they had always been clicked together are looked up in all that was shown, which is far more.
 
     Queries with clicks on most of what they showed are left out: a crawler that follows every link clicks all pairs
@@ -47,12 +54,24 @@ def same_things(workspace: Workspace, items: Any, impressions: Any, recipe: Gove
     right = shown.select(query_id="query_id", b="item_id", b_clicked="clicked")
     met = left.join(right, ["query_id", "b"])
     met = met.filter(met.a_clicked | met.b_clicked)
-    pairs = met.group_by(["a", "b"]).aggregate(
-        both=(met.a_clicked & met.b_clicked).cast("int64").sum(), either=met.count()
+    met = met.join(_shoppers(workspace, queries), "query_id")
+    by_shopper = met.group_by(["a", "b", "user_id", "day"]).aggregate(
+        both=on_grid((met.a_clicked & met.b_clicked).cast("float64").mean())
     )
+    pairs = by_shopper.group_by(["a", "b"]).aggregate(both=by_shopper.both.sum(), either=by_shopper.count())
     either = pairs.either.cast("float64")
     bound = _wilson_lower(pairs.both / either, either)
     return pairs.filter(bound > recipe.min_co_click_lower_bound).select("a", "b")
+
+
+def _shoppers(workspace: Workspace, queries: Any) -> Any:
+    """Table (query_id, user_id, day): who searched. An id of too many queries stands for another shopper each day."""
+    import ibis
+
+    most = _SHARED_ID * workspace.rows(queries)
+    size = queries.query_id.count().over(group_by=queries.user_id)
+    day = (queries.ts.epoch_seconds() / 86_400).floor().cast("int64")
+    return queries.select("query_id", "user_id", day=ibis.ifelse(size > most, day, 0))
 
 
 def _all_clicked(workspace: Workspace, impressions: Any) -> Any:

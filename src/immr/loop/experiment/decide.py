@@ -115,7 +115,7 @@ def _end_losers(parts: Parts, watched: Watched) -> None:
     """Send the losers' users to the champion, then remove the losers."""
     experiment, decision = watched.experiment, watched.decision
     losers = [experiment.variant(each.challenger) for each in decision.losers]
-    after = changes.end(experiment, [each.name for each in losers])
+    after = changes.end(experiment, [each.name for each in losers], datetime.now(UTC))
     if after.state == "stopped":
         what: Happening = "kept" if decision.action == "keep" else "rolled back"
         events = events_of(experiment, what, decision.reason, decision.numbers)

@@ -67,7 +67,7 @@ def read_holdout(parts: Parts) -> HoldoutReadout:
         started=holdout.since,
     )
     with on_disk(parts.events, holdout.since, "queries", "searches", change=_by_group) as files:
-        sums = sum_up_queries(files["queries"], groups, files["searches"], ranks=lambda bots: ())
+        sums = sum_up_queries(files["queries"], groups, files["searches"], ranks=lambda *_: ())
     return HoldoutReadout(holdout, readout_of_sums(sums, groups))
 
 

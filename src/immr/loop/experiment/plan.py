@@ -168,7 +168,7 @@ def _moments(parts: Parts, champion: tuple[str, str]) -> tuple[Aggregates, int, 
 
     alone = changes.begin(champion, {}, 0.0, datetime.now(UTC))
     with on_disk(parts.events, _since(), "queries", "searches") as files:
-        sums = sum_up_queries(files["queries"], alone, files["searches"], ranks=lambda bots: ())
+        sums = sum_up_queries(files["queries"], alone, files["searches"], ranks=lambda *_: ())
         return aggregate(sums.users, CHAMPION), *_pace(files["searches"])
 
 

@@ -37,7 +37,7 @@ def stop(parts: Parts, revision: str = "") -> Experiment:
     """
     with exclusive(parts, revision=revision):
         was_running = running_test(parts) is not None
-        stopped = changes.stop(load(parts.settings.experiment_file))
+        stopped = changes.stop(load(parts.settings.experiment_file), datetime.now(UTC))
         events = events_of(stopped, "stopped") if was_running else []
         save_change(parts, stopped, events, reads_out=True)
         if can_complete(parts):
