@@ -141,8 +141,8 @@ STOPPED = replace(EXPERIMENT, state="stopped", stopped_at=NOON + timedelta(days=
 
 
 def test_what_comes_after_the_stop_does_not_count() -> None:
-    """A gateway that missed the stop answered as challenger days later: all of the champion's users until then counted,
-    and the sample ratio seemed wrong."""
+    """A gateway that missed the stop answered as challenger days later: all of the champion's users until then
+    counted, and the sample ratio seemed wrong."""
     later = of_variant(shopped(seed=7, start=NOON + timedelta(days=3)), "champion", "immr-1")
     last = of_variant(shopped(users=2, seed=8, start=NOON + timedelta(days=9)), "challenger", "immr-2")
     found = readout(pa.concat_tables([SHOP, later, last]), STOPPED, searches_of(later))

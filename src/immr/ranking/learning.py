@@ -110,9 +110,10 @@ def _check_propensities(found: Propensities, examples: Examples, recipe: RankerR
     unknown, error = _unknown_share(found, examples), _mean_error(found, examples)
     if unknown > _MOST_UNKNOWN:
         raise RankingError(
-            f"{unknown:.0%} of the clicks are at positions that cannot be compared with position {PLACES[found.first]}, "
-            "because too few items were clicked at both with a similar cosine. So position bias cannot be separated from relevance: "
-            "let the order vary, for example by an A/B test of another version or by interleaving"
+            f"{unknown:.0%} of the clicks are at positions that cannot be compared with position "
+            f"{PLACES[found.first]}, because too few items were clicked at both with a similar cosine. So position "
+            "bias cannot be separated from relevance: let the order vary, for example by an A/B test of another "
+            "version or by interleaving"
         )
     if error > recipe.max_propensity_error:
         raise RankingError(

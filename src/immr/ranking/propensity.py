@@ -8,10 +8,10 @@ propensities are those of a Poisson regression with one constant per stratum. Co
 on each stratum's clicks this is a multinomial logit without these constants, so it is consistent however few
 impressions a stratum has.
 
-Clicks within a stratum depend on each other, so strata are the unit of the standard errors. A place may be known from
-a few of them only: the errors are then corrected for leverage (CR2), and intervals use Student's t with the degrees
-of freedom that the place has (R. M. Bell and D. F. McCaffrey, "Bias Reduction in Standard Errors for Linear Regression
-with Multi-Stage Samples", Survey Methodology 28, 2002).
+Clicks within a stratum depend on each other, so strata are the unit of the standard errors. A place may be known
+from a few of them only: the errors are then corrected for leverage (CR2), and intervals use Student's t with the
+degrees of freedom that the place has (R. M. Bell and D. F. McCaffrey, "Bias Reduction in Standard Errors for Linear
+Regression with Multi-Stage Samples", Survey Methodology 28, 2002).
 
 Shapes: R impressions, S strata, K places (groups of positions).
 """
@@ -106,8 +106,8 @@ def estimate(stratum_R: Ints, position_R: Ints, clicked_R: Bools, first: int | N
 
     A finite estimate exists where clicks lead from one place to another and back: place k leads to place m if
     a stratum that showed k was clicked at m (L. R. Ford, "Solution of a Ranking Problem from Binary Comparisons",
-    1957). Of several groups of such places, the one with the most clicks is estimated. It need not have position 1: some
-    shops do not log their first slot.
+    1957). Of several groups of such places, the one with the most clicks is estimated. It need not have position 1:
+    some shops do not log their first slot.
 
     Args:
         stratum_R: see `strata`.
@@ -118,7 +118,7 @@ def estimate(stratum_R: Ints, position_R: Ints, clicked_R: Bools, first: int | N
     """
     place_R = places_of(position_R)
     shown_SK, clicked_SK = _counts(stratum_R, place_R, clicked_R)
-    clicks_K = np.bincount(place_R, clicked_R, len(PLACES))
+    clicks_K = np.bincount(place_R, clicked_R, len(PLACES)).astype(np.float64)
     comparable_KK = _comparable(shown_SK, clicked_SK)
     if first is None:
         first = _first(comparable_KK, clicks_K, int(place_R.min()))

@@ -266,7 +266,8 @@ def _until_end(
 ) -> datetime | None:
     """Create views of tables with events until a test was stopped, as afterwards all users count for the champion.
 
-    A test that an earlier state of IMMR stopped does not say when. It ends with the last query of a challenger's user.
+    A test that an earlier state of IMMR stopped does not say when. It ends with the last query of a challenger's
+    user.
 
     Args:
         base: Database with the tables.

@@ -21,7 +21,7 @@ def shown(query: str, **clicked: bool) -> Rows:
 
 
 def asked(table: Table, log: Rows, **users: str) -> Any:
-    """The queries of a log, a day apart; each by a user of its own, or by the one that is given for its first letter."""
+    """The queries of a log, a day apart; each by a user of its own, or by the one given for its first letter."""
     queries = list(dict.fromkeys(row["query_id"] for row in log))
     return table(
         [

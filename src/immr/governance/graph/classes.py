@@ -37,9 +37,9 @@ def same_things(
     """Table (a, b) with a < b: pairs of one category that shoppers click together more often than not.
 
     Of the queries that showed both and in which at least one was clicked, the share in which both were must
-    have a Wilson lower bound above the recipe's. Each user counts once, with the mean of their queries: a reseller who
-    always clicks two things would otherwise make them one. Pairs are sought among clicks; only those that would pass if
-    they had always been clicked together are looked up in all that was shown, which is far more.
+    have a Wilson lower bound above the recipe's. Each user counts once, with the mean of their queries: a reseller
+    who always clicks two things would otherwise make them one. Pairs are sought among clicks; only those that would
+    pass if they had always been clicked together are looked up in all that was shown, which is far more.
 
     Queries with clicks on most of what they showed are left out: a crawler that follows every link clicks all pairs
     together, and would join a category into one class. Random clicks on a share s of what is shown have both items of

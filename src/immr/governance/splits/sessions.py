@@ -21,8 +21,8 @@ def microseconds(times: pa.ChunkedArray) -> Ints:
 def sessions(users: pa.ChunkedArray, times: pa.ChunkedArray) -> Ints:
     """(N,) session of each photo: one user's photos, each at most half an hour after the one before.
 
-    Where times are rounded to more, up to an hour, photos of two steps in a row are of one session too: those of 10:59
-    and 11:01 would otherwise never be.
+    Where times are rounded to more, up to an hour, photos of two steps in a row are of one session too: those of
+    10:59 and 11:01 would otherwise never be.
     """
     user_N, time_N = numbered(users), microseconds(times)
     step = step_between(time_N)
