@@ -48,8 +48,8 @@ def mark_bots(base: duckdb.DuckDBPyConnection, policy: BotPolicy) -> None:
     """Make the table `bots` (user_id, and the first rule that applies) from `queries`.
 
     Without timestamps only the second rule applies. If all times of the log are rounded, to ten minutes for example,
-    the first rule counts the queries of such a step, and its limit is that of as many minutes. Otherwise, times exactly
-    on five minutes are ignored: some are probably dates, hours or the like, which put many queries into one minute.
+    the first rule counts the queries of such a step, and its limit is that of as many minutes. Otherwise, times
+    exactly on five minutes are ignored: some are probably dates or hours, which put many queries into one minute.
     """
     step_us = max(_step_us(base), MINUTE_US)
     base.execute(
