@@ -17,7 +17,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Examples:
 def truth() -> Propensities:
     log_K = np.full(len(PLACES), np.nan)
     log_K[:SHOWN] = np.log(EXAMINED_K)
-    return Propensities(log_K, np.zeros((len(PLACES), len(PLACES))))
+    return Propensities(log_K, np.zeros((len(PLACES), len(PLACES))), np.full(len(PLACES), np.inf))
 
 
 def cheap(made: Examples) -> np.ndarray:
@@ -57,7 +57,9 @@ def test_weighted_clicks_estimate_the_truth(made: Examples) -> None:
 def test_the_worst_curve_decides(made: Examples) -> None:
     everything = np.ones(len(made.log.user_Q), dtype=bool)
     ranker_R = -made.hand_R * made.log.position_R  # nonsense
-    worse = Propensities(np.zeros(len(PLACES)), np.zeros((len(PLACES), len(PLACES))))
+    worse = Propensities(
+        np.zeros(len(PLACES)), np.zeros((len(PLACES), len(PLACES))), np.full(len(PLACES), np.inf)
+    )
     verdict = judge(ranker_R, made, truth(), {"other items": worse}, everything, RankerRecipe())
     assert not verdict.passed
     assert "does not pass" in verdict.sentence

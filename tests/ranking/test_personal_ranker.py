@@ -41,7 +41,7 @@ def liking_a_brand(made: Examples, often: float = 0.8, rarely: float = 0.1) -> E
 def judged_by_truth(made: Examples) -> Judged:
     log_K = np.full(len(PLACES), np.nan)
     log_K[:SHOWN] = np.log(EXAMINED_K)
-    truth = Propensities(log_K, np.zeros((len(PLACES), len(PLACES))))
+    truth = Propensities(log_K, np.zeros((len(PLACES), len(PLACES))), np.full(len(PLACES), np.inf))
     return Judged(by_user(made.log, RECIPE), weights(truth, made, RECIPE.max_weight), {"all": truth})
 
 

@@ -48,7 +48,9 @@ class Learned:
         if personal and personal.passed and not self.verdict.passed:
             others = f"All other users keep the hand-tuned weights, because {first[0].lower()}{first[1:]}"
             sentences = [personal.sentence, others]
-        return " ".join([*sentences, *self._about_first, *(f"Beware: {doubt}." for doubt in self.bias_differences)])
+        return " ".join(
+            [*sentences, *self._about_first, *(f"Beware: {doubt}." for doubt in self.bias_differences)]
+        )
 
     @property
     def _about_first(self) -> list[str]:
