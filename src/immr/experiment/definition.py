@@ -182,15 +182,10 @@ def save(experiment: Experiment, path: Path) -> None:
     it uses what is new.
     """
     content = _without_defaults(experiment)
-    for name in _MOMENTS:
-        if (moment := getattr(experiment, name)) is not None:
-            content[name] = moment.isoformat()
-    if experiment.holdout is not None:
-        content["holdout"]["since"] = experiment.holdout.since.isoformat()
     content["variants"] = [_without_defaults(each) for each in experiment.variants]
     if experiment.previous is not None:
         content["previous"] = _without_defaults(experiment.previous)
-    write_atomically(path, json.dumps(content, indent=1) + "\n")
+    write_atomically(path, json.dumps(content, indent=1, default=datetime.isoformat) + "\n")
 
 
 def _without_defaults(record: Experiment | Variant) -> dict[str, Any]:

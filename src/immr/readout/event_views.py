@@ -5,7 +5,7 @@ A warehouse's events are copied to such files first, so that a readout has the s
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -59,7 +59,7 @@ _OF_WAREHOUSE = {  # searches first, as in `immr.events.sink`
     "searches": (*ASKED, *ASKED_OPTIONAL),
     "impressions": (*SHOWN, *SHOWN_OPTIONAL),
 }
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_EVER, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 def split_at_start(
@@ -91,6 +91,41 @@ def split_at_start(
         [(first,)] = base.fetchall()
     until = experiment.started if first is None else datetime.fromtimestamp(first / 1e6, UTC)
     return replace(joined, since=experiment.started), replace(joined, since=start, until=until)
+
+
+def until_end(
+    base: duckdb.DuckDBPyConnection, experiment: Experiment | None, views: Mapping[str, str]
+) -> datetime | None:
+    """Create views of tables with events until a test was stopped, as afterwards all users count for the champion.
+
+    A test that an earlier state of IMMR stopped does not say when. It ends with the last query of a challenger's
+    user.
+
+    Args:
+        base: Database with the tables.
+        experiment: The test, if there is one.
+        views: The name of each view, with that of its table.
+
+    Returns:
+        The end; None if the test is not stopped.
+    """
+    end = None
+    if experiment is not None and experiment.state == "stopped":
+        end = experiment.stopped_at or _last(base, experiment, views.values())
+    bound = "" if end is None else f"WHERE ts IS NULL OR ts <= '{end.isoformat()}'::TIMESTAMPTZ"
+    for name, table in views.items():
+        base.execute(f"CREATE VIEW {name} AS FROM {table} {bound}")
+    return end
+
+
+def _last(base: duckdb.DuckDBPyConnection, experiment: Experiment, tables: Iterable[str]) -> datetime | None:
+    """When a challenger's user searched last; None if none has."""
+    events = " UNION ALL ".join(f"SELECT variant, ts FROM {table}" for table in tables)
+    [(until,)] = base.execute(
+        f"SELECT max(epoch_us(ts)) FROM ({events}) WHERE list_contains($names, variant)",
+        {"names": [each.name for each in experiment.challengers]},
+    ).fetchall()
+    return None if until is None else _EVER + until * _MICROSECOND
 
 
 def view(

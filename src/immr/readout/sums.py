@@ -7,10 +7,10 @@ treat). Leaving it out would bias the comparison: hard photos fail more often, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, ENDED, HOLDOUT, Experiment
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked, left_out, mark_bots
-from immr.readout.event_views import ASKED, ASKED_OPTIONAL, SHOWN, SHOWN_OPTIONAL, Relation, view
+from immr.readout.event_views import ASKED, ASKED_OPTIONAL, SHOWN, SHOWN_OPTIONAL, Relation, until_end, view
 from immr.readout.user_moments import MAX_CLICK_WEIGHT, POSITION_BIAS
 from immr.readout.variant_health import Health, health
 from immr.storage.database import database
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 
 _DAY_US = 86_400e6
-_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 _OF_ROWS = {  # a search without impressions is a row in which `shown` is null
     "impressions": "count(*) FILTER (shown)",
@@ -199,7 +198,7 @@ def sum_up_queries(
                     f"CREATE VIEW {name} AS SELECT * RENAME (clicked_positions AS weighted_clicks) FROM {name}_summed"
                 )
         view(base, "ever_asked", searches, ASKED, ASKED_OPTIONAL, what="searches")
-        end = _until_end(base, experiment, {"exposures": "ever_exposed", "asked": "ever_asked"})
+        end = until_end(base, experiment, {"exposures": "ever_exposed", "asked": "ever_asked"})
         base.execute(_QUERIES.format(sums=_summed(_OF_SUMS), exposures="exposures"))
         return _sums(
             base, experiment, policy, lambda bots: ranks(bots, end), before is not None, searches_known=True
@@ -249,7 +248,7 @@ def open_queries(
         nothing = pa.table({name: pa.array([], pa.string()) for name in ASKED})
         asked = nothing if searches is None else searches
         view(base, "ever_asked", asked, ASKED, ASKED_OPTIONAL, what="searches")
-        _until_end(base, experiment, {"shown": "ever_shown", "asked": "ever_asked"})
+        until_end(base, experiment, {"shown": "ever_shown", "asked": "ever_asked"})
         try:
             base.execute(
                 _QUERIES.format(sums=_summed(_OF_ROWS), exposures="(SELECT true AS shown, * FROM shown)")
@@ -259,41 +258,6 @@ def open_queries(
                 f"a column of the events has an unexpected type ({error}): use the types of the event log"
             ) from error
         yield base
-
-
-def _until_end(
-    base: duckdb.DuckDBPyConnection, experiment: Experiment | None, views: Mapping[str, str]
-) -> datetime | None:
-    """Create views of tables with events until a test was stopped, as afterwards all users count for the champion.
-
-    A test that an earlier state of IMMR stopped does not say when. It ends with the last query of a challenger's
-    user.
-
-    Args:
-        base: Database with the tables.
-        experiment: The test, if there is one.
-        views: The name of each view, with that of its table.
-
-    Returns:
-        The end; None if the test is not stopped.
-    """
-    end = None
-    if experiment is not None and experiment.state == "stopped":
-        end = experiment.stopped_at or _last(base, experiment, views.values())
-    bound = "" if end is None else f"WHERE ts IS NULL OR ts <= '{end.isoformat()}'::TIMESTAMPTZ"
-    for name, table in views.items():
-        base.execute(f"CREATE VIEW {name} AS FROM {table} {bound}")
-    return end
-
-
-def _last(base: duckdb.DuckDBPyConnection, experiment: Experiment, tables: Iterable[str]) -> datetime | None:
-    """When a challenger's user searched last; None if none has."""
-    events = " UNION ALL ".join(f"SELECT variant, ts FROM {table}" for table in tables)
-    [(until,)] = base.execute(
-        f"SELECT max(epoch_us(ts)) FROM ({events}) WHERE list_contains($names, variant)",
-        {"names": [each.name for each in experiment.challengers]},
-    ).fetchall()
-    return None if until is None else _EPOCH + until * _MICROSECOND
 
 
 def _bots(base: duckdb.DuckDBPyConnection) -> list[str]:
