@@ -9,7 +9,7 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def watch(apply: bool, readout: dsl.Output[dsl.Metrics]) -> NamedTuple("Outputs", [("action", str)]):
-    """Decide about the running experiment, and promote or remove the challenger; returns the action."""
+    """Decide about the running test, and promote or remove the challenger; returns the action."""
     from immr.loop.experiment.decide import decide
     from immr.loop.experiment.queue import advance, waiting
     from immr.settings import Settings

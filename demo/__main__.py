@@ -19,6 +19,7 @@ from demo import ab_test, data
 from demo.narration import Chapter, Narration
 from demo.shoppers import ShoppingReport, play
 from immr import recipes
+from immr.cli.help import Commands
 from immr.data.training_set import TrainingSet
 from immr.datasets.labelled_set import LabelledSet
 from immr.deploy.local import LocalDeployer
@@ -36,7 +37,7 @@ from immr.settings import Settings
 from immr.storage.atomic import write_atomically
 from immr.wiring import Parts, connect
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = Commands(add_completion=False, pretty_exceptions_enable=False)
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,23 @@ class Options:
 
 @app.command()
 def demo(
-    once: Annotated[bool, typer.Option(help="End after the A/B decision, without the page.")] = False,
-    dataset: Annotated[str, typer.Option(help="grocery (real photos) or synthetic.")] = "grocery",
-    shoppers: Annotated[int, typer.Option(help="How many shoppers to simulate.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the shoppers.")] = 0,
-    challenger: Annotated[str, typer.Option(help="The challenger's recipe.")] = "concept",
-    port: Annotated[int, typer.Option(help="Port of the gateway; the page takes the next one.")] = 8080,
+    once: Annotated[
+        bool, typer.Option("--once", help="End after the A/B decision, without the page.")
+    ] = False,
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help="grocery (real photos) or synthetic.")
+    ] = "grocery",
+    shoppers: Annotated[int, typer.Option(metavar="COUNT", help="How many shoppers to simulate.")] = 2000,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the shoppers.")] = 0,
+    challenger: Annotated[str, typer.Option(metavar="RECIPE", help="The challenger's recipe.")] = "concept",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port of the gateway; the page takes the next one.")
+    ] = 8080,
 ) -> None:
-    """Run the whole loop: a search without clicks, a version trained on clicks, their A/B test, the page."""
+    """Run the whole loop: a search without clicks, a version trained on clicks, their A/B test, the page.
+
+    Example: python -m demo --once
+    """
     options = Options(once, dataset, shoppers, seed, challenger, port)
     os.environ.setdefault("IMMR_HOME", str(Path(".immr/demo").absolute()))
     try:

@@ -10,45 +10,41 @@ from typing import Annotated, Any
 import typer
 
 from immr import recipes
+from immr.cli.help import Commands
 from immr.errors import ImmrError, SettingsError
 from immr.machine.ctrl_c import ends_on_ctrl_c
 from immr.settings import Settings
 from pipelines import kubeflow
 from pipelines.kubeflow import PIPELINES
 from pipelines.new_data import NewData
+from pipelines.options import (
+    Deploy,
+    GateMargin,
+    Gpus,
+    Host,
+    Namespace,
+    Rank,
+    Recipe,
+    ServiceAccount,
+    Share,
+    Version,
+    Workers,
+)
 from pipelines.this_machine import on_this_machine
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-
-Host = Annotated[
-    str,
-    typer.Option(envvar="KFP_ENDPOINT", help="Address of Kubeflow Pipelines; empty: from the kubeconfig."),
-]
-Namespace = Annotated[
-    str, typer.Option(help="Namespace of the profile; empty if Kubeflow Pipelines has a single user.")
-]
-Version = Annotated[
-    str, typer.Option(help="Version name of the pipeline; uploaded if Kubeflow does not have it.")
-]
-Recipe = Annotated[str, typer.Option(help="A recipe by name, or a TOML file that the steps can read.")]
-Workers = Annotated[int, typer.Option("--workers", "--processes", help="Training processes.")]
-Gpus = Annotated[int, typer.Option(help="GPUs reserved for each training process on a cluster.")]
-GateMargin = Annotated[
-    float, typer.Option(help="The gate's margin: how far below the champion the lower bound may be.")
-]
-Rank = Annotated[bool, typer.Option(help="Also learn a ranker from the click log.")]
-Deploy = Annotated[bool, typer.Option(help="Deploy a version that passes the gate.")]
-Share = Annotated[float, typer.Option(help="Share of users that a challenger gets.")]
-ServiceAccount = Annotated[
-    str, typer.Option(help="Service account of the steps; by default Kubeflow's (docs/kubernetes.md).")
-]
+app = Commands(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 
 @app.command("compile")
 def compile_all(
-    out: Annotated[Path, typer.Option(help="Folder for the YAML files.")] = Path(__file__).parent,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the YAML files.")] = Path(
+        __file__
+    ).parent,
 ) -> None:
-    """Write one YAML file per pipeline, ready for upload in the Kubeflow UI."""
+    """Write one YAML file per pipeline, ready for upload in the Kubeflow UI.
+
+    Example: python -m pipelines compile
+    """
     for name in PIPELINES:
         typer.echo(f"wrote {kubeflow.compile_to(name, out)}")
 
@@ -71,7 +67,10 @@ def run(
     version: Version = "",
     service_account: ServiceAccount = "",
 ) -> None:
-    """Run the refresh pipeline on this machine, each step as a process, or on Kubeflow (--on-cluster)."""
+    """Run the refresh pipeline on this machine, each step as a process, or on Kubeflow (--on-cluster).
+
+    Example: python -m pipelines run my-shop --recipe concept
+    """
     recipe = _checked(recipe, on_cluster)
     values = _values(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share)
     if on_cluster:
@@ -97,7 +96,10 @@ def run(
 def decide(
     apply: Annotated[bool, typer.Option(help="Carry out the decision.")] = True,
 ) -> None:
-    """Run the decide pipeline on this machine: read out the running experiment and apply the decision."""
+    """Run the decide pipeline on this machine: read out the running test and apply the decision.
+
+    Example: python -m pipelines decide
+    """
     with on_this_machine(Settings().home):
         from pipelines.decide import decide as pipeline
 
@@ -106,10 +108,15 @@ def decide(
 
 @app.command()
 def catalogue(
-    changed: Annotated[str, typer.Option(help="File with new or changed items.")] = "",
-    deleted: Annotated[str, typer.Option(help="File with the deleted items: a column item_id.")] = "",
+    changed: Annotated[str, typer.Option(metavar="FILE", help="File with new or changed items.")] = "",
+    deleted: Annotated[
+        str, typer.Option(metavar="FILE", help="File with the deleted items: a column item_id.")
+    ] = "",
 ) -> None:
-    """Run the catalogue pipeline on this machine: deliver changed and deleted items to every collection."""
+    """Run the catalogue pipeline on this machine: deliver changed and deleted items to every collection.
+
+    Example: python -m pipelines catalogue --changed new-items.parquet
+    """
     uris = [str(Path(file).absolute()) if file else "" for file in (changed, deleted)]
     with on_this_machine(Settings().home):
         from pipelines.catalogue import catalogue as pipeline
@@ -120,9 +127,14 @@ def catalogue(
 @app.command()
 def start(
     items: Annotated[str, typer.Argument(help="The catalogue: a file, folder, glob, URL or mapping.")],
-    recipe: Annotated[str, typer.Option(help="A recipe that needs no training.")] = "zero_shot",
+    recipe: Annotated[
+        str, typer.Option(metavar="RECIPE", help="A recipe that needs no training.")
+    ] = "zero_shot",
 ) -> None:
-    """Run the start pipeline on this machine: index and deploy a catalogue with a pretrained version."""
+    """Run the start pipeline on this machine: index and deploy a catalogue with a pretrained version.
+
+    Example: python -m pipelines start items.parquet
+    """
     recipe = _checked(recipe, on_cluster=False)
     with on_this_machine(Settings().home):
         from pipelines.start import start as pipeline
@@ -132,7 +144,10 @@ def start(
 
 @app.command()
 def upload(host: Host = "", version: Version = "") -> None:
-    """Upload every pipeline to Kubeflow, named by IMMR's version unless --version is given."""
+    """Upload every pipeline to Kubeflow, named by IMMR's version unless --version is given.
+
+    Example: python -m pipelines upload
+    """
     client = kubeflow.connect(host)
     for name in PIPELINES:
         pipeline, uploaded = kubeflow.upload(client, name, version)
@@ -143,7 +158,10 @@ def upload(host: Host = "", version: Version = "") -> None:
 def schedule(
     data: Annotated[str, typer.Argument(help="Your tables, at a path or URL for the cluster's pods.")],
     cron: Annotated[
-        str, typer.Option(help="Cron expression with seconds first: `0 0 3 * * *` is every night at three.")
+        str,
+        typer.Option(
+            metavar="CRON", help="Cron expression with seconds first: `0 0 3 * * *` is every night at three."
+        ),
     ] = "0 0 3 * * *",
     recipe: Recipe = "concept",
     workers: Workers = 2,
@@ -157,7 +175,10 @@ def schedule(
     version: Version = "",
     service_account: ServiceAccount = "",
 ) -> None:
-    """Schedule the refresh pipeline on Kubeflow: one run at a time, without catching up on missed runs."""
+    """Schedule the refresh pipeline on Kubeflow: one run at a time, without catching up on missed runs.
+
+    Example: python -m pipelines schedule /immr/data/shop
+    """
     recipe = _checked(recipe, on_cluster=True)
     client = kubeflow.connect(host)
     pipeline, uploaded = kubeflow.upload(client, "refresh", version)
@@ -179,7 +200,7 @@ def schedule(
 @app.command("on-new-data")
 def on_new_data(
     data: Annotated[str, typer.Argument(help="Your tables, at a path or URL for this command and the pods.")],
-    every_s: Annotated[float, typer.Option(help="Seconds between two checks.")] = 300.0,
+    every_s: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds between two checks.")] = 300.0,
     once: Annotated[
         bool,
         typer.Option(
@@ -202,7 +223,9 @@ def on_new_data(
 ) -> None:
     """Start a refresh on Kubeflow whenever the data have changed: once per content, one run at a time.
 
-    Example: `python -m pipelines on-new-data /immr/data/shop --once` at the end of the job that exports the data.
+    Run it with --once at the end of the job that exports the data.
+
+    Example: python -m pipelines on-new-data /immr/data/shop --once
     """
     recipe = _checked(recipe, on_cluster=True)
     client = kubeflow.connect(host)
@@ -231,9 +254,13 @@ def on_new_data(
         checked = watched.check(settled=True)
         typer.echo(checked.sentence)
         raise typer.Exit(int(checked.waits))
+    _watch(watched, every_s)
+
+
+def _watch(data: NewData, every_s: float) -> None:
     last = ""
     while True:
-        if (done := watched.check_or_log()) not in ("", last):
+        if (done := data.check_or_log()) not in ("", last):
             typer.echo(done)
             last = done
         time.sleep(every_s)

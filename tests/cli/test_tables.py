@@ -14,7 +14,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from immr.cli import app, drift, experiment, index, items, loop
+from immr.cli import app, drift, index, items, loop
+from immr.cli.experiment import readout
 from immr.doctor import local
 from immr.doctor.finding import Finding
 from immr.drift.findings import DriftFinding, DriftReport
@@ -150,5 +151,5 @@ def test_a_title_longer_than_its_table_is_not_cut(capsys: pytest.CaptureFixture[
 
 
 def test_a_value_in_brackets_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    experiment._print_table("by category", [("by", "segment"), ("category", "Tops [/] [sale]")])
+    readout._print_table("by category", [("by", "segment"), ("category", "Tops [/] [sale]")])
     assert "Tops [/] [sale]" in capsys.readouterr().out

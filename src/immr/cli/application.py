@@ -13,9 +13,9 @@ from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from immr import __version__
+from immr.cli.help import Command, Commands, Group
 from immr.errors import ImmrError
 
 _PANELS = {
@@ -41,11 +41,11 @@ _PANELS = {
     },
     "Search, catalogue and features": {
         "start": (
-            "loop:app",
+            "serve:app",
             "Turn a catalogue without clicks into a running search, with a pretrained version.",
         ),
         "serve": (
-            "loop:app",
+            "serve:app",
             "Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.",
         ),
         "items": ("items:items_app", "Change the catalogue: add, replace and delete items."),
@@ -54,10 +54,13 @@ _PANELS = {
     },
     "A/B tests and monitoring": {
         "experiment": (
-            "experiment:experiment_app",
+            "experiment.commands:experiment_app",
             "Plan, start, ramp, read out, decide and stop A/B tests.",
         ),
-        "watch": ("experiment:app", "Read out the running test, and log a decision without carrying it out."),
+        "watch": (
+            "experiment.commands:app",
+            "Read out the running test, and log a decision without carrying it out.",
+        ),
         "drift": (
             "drift:app",
             "Compare recent photos, scores, categories and features with the training set.",
@@ -70,7 +73,10 @@ _PANELS = {
     "State and settings": {
         "status": ("status:app", "Show what serves where, the running test, and what waits."),
         "models": ("status:app", "List all registered versions, with their roles and the gate's verdict."),
-        "doctor": ("status:app", "Check what is installed, reachable or missing, and suggest remedies."),
+        "doctor": (
+            "status:app",
+            "Check what is installed, what answers and what is missing, and suggest remedies.",
+        ),
         "recipe": ("recipe:recipe_app", "List recipes, or print one as TOML."),
         "keys": ("keys:keys_app", "Rotate the keys that sign click tokens and cookies."),
     },
@@ -91,7 +97,7 @@ class _Commands(UserDict[str, Any]):
         return loaded.commands[name]
 
 
-class _Root(TyperGroup):
+class _Root(Group):
     """The root command; its help imports no other command."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -101,11 +107,11 @@ class _Root(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """List the commands by `_PANELS`."""
         lines = [
-            TyperCommand(name, help=line, rich_help_panel=panel)
+            Command(name, help=line, rich_help_panel=panel)
             for panel, commands in _PANELS.items()
             for name, (_, line) in commands.items()
         ]
-        listed = TyperGroup(
+        listed = Group(
             name=self.name,
             help=self.help,
             params=self.params,
@@ -115,12 +121,12 @@ class _Root(TyperGroup):
         listed.format_help(ctx, formatter)
 
 
-app = typer.Typer(
+app = Commands(
     cls=_Root,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Turn a shop's catalogue and click log into a visual search service: train, deploy and A/B-test it.\n\n"
-    "Begin with `immr data check my-shop` (your own tables), or `immr start --items items.parquet` (no clicks yet).",
+    "Begin with `immr start --items items.parquet` (a catalogue is enough) or `immr data check my-shop` (clicks).",
 )
 
 

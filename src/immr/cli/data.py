@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from immr.cli.help import Commands
 from immr.cli.options import (
     SOURCE,
     AsCsv,
@@ -36,22 +37,35 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("table", "files", "sampled", "valid", "fits", "problem", "rows", "example", "error")
 
-data_app = typer.Typer(no_args_is_help=True, help="Check your own tables, or write a sample shop.")
+data_app = Commands(
+    no_args_is_help=True,
+    help="Check your own tables, or write a sample shop.\n\nExample: immr data check my-shop",
+)
 
 
-@data_app.command("check", epilog="Example: immr data check export/ --propose map.toml")
+@data_app.command("check")
 def data_check(
-    source: Annotated[str, typer.Argument(help=f"{SOURCE} A single file is read as a catalogue.")],
+    source: Annotated[
+        str, typer.Argument(metavar="DATA", help=f"{SOURCE} A single file is read as a catalogue.")
+    ],
     mapping: MapFile = None,
     propose: Annotated[
-        Path | None, typer.Option(help="Write a proposed mapping to this file, and check the tables with it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write a proposed mapping to this file, and check the tables with it."
+        ),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows to sample from each table.")] = 100_000,
+    rows: Annotated[
+        int, typer.Option(min=1, metavar="COUNT", help="Rows to sample from each table.")
+    ] = 100_000,
     as_csv: AsCsv = False,
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a sample of your tables against the data contract; exit 1 if something does not fit."""
+    """Check a sample of your tables against the data contract; exit 1 if something does not fit.
+
+    Example: immr data check my-shop --propose map.toml
+    """
     from immr.data.sources.shop import Shop
     from immr.data.validation.check import check, proposed_mapping
 
@@ -137,13 +151,13 @@ def _print(reports: Sequence[TableReport], proposed: str) -> None:
 def _add_dataset(name: str) -> None:
     @data_app.command(
         name,
-        help=f"Write a shop made of the data set {name}: a catalogue and a simulated click log.",
-        epilog=f"Example: immr data {name} --out my-shop",
+        help=f"Write a sample shop from the data set {name}: its catalogue, and a simulated click log.\n\n"
+        f"Example: immr data {name} --out my-shop",
     )
     def write(
         ctx: typer.Context,
-        out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("shop"),
-        seed: Annotated[int, typer.Option(help="Seed of the simulated shoppers.")] = 0,
+        out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the tables.")] = Path("shop"),
+        seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the simulated shoppers.")] = 0,
         as_json: AsJson = False,
     ) -> None:
         from immr.datasets.simulation import simulate

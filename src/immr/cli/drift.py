@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from immr.cli.help import Commands
 from immr.cli.options import (
     AsCsv,
     AsJson,
@@ -25,7 +26,7 @@ from immr.drift.findings import DriftReport
 from immr.loop import drift as drift_verb
 from immr.storage.table_files import of_records
 
-app = typer.Typer()
+app = Commands()
 _COLUMNS = ("model_version", "what", "found", "sentence", "look_at")
 _WORDS = {True: "[red]drifted[/]", False: "[green]no drift[/]", None: "[yellow]unknown[/]"}
 
@@ -35,7 +36,7 @@ def drift(
     ctx: typer.Context,
     training_set: SetFolder,
     model: ModelName = "champion",
-    days: Annotated[float, typer.Option(help="How many days to look back.")] = 7.0,
+    days: Annotated[float, typer.Option(metavar="DAYS", help="How many days to look back.")] = 7.0,
     as_csv: AsCsv = False,
     parquet: ParquetFile = None,
     as_json: AsJson = False,

@@ -9,23 +9,31 @@ from typing import Annotated
 
 import typer
 
+from immr.cli.help import Commands
 from immr.cli.options import AsJson, MapFile, a_time, parts_of, report
 from immr.data.sources.shop import Shop
 from immr.loop.watch import export_events, sink_events
 from immr.machine.wording import counted
 
-events_app = typer.Typer(
-    no_args_is_help=True, help="Export the event log as a click log, or write it as Parquet by day."
+events_app = Commands(
+    no_args_is_help=True,
+    help="Export the event log as a click log, or write it as Parquet by day.\n\n"
+    "Example: immr events export --out next-log",
 )
 
 
 @events_app.command("export")
 def events_export(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder for queries.parquet and impressions.parquet.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for queries.parquet and impressions.parquet.")
+    ],
     items: Annotated[
         str | None,
-        typer.Option(help="The catalogue, to write into the folder as well: a file, folder, glob or URL."),
+        typer.Option(
+            metavar="FILE",
+            help="The catalogue, to write into the folder as well: a file, folder, glob or URL.",
+        ),
     ] = None,
     mapping: MapFile = None,
     since: Annotated[
@@ -52,7 +60,9 @@ def events_export(
 @events_app.command("sink")
 def events_sink(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder of the tables searches, impressions and clicks.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder of the tables searches, impressions and clicks.")
+    ],
     since: Annotated[
         datetime | None,
         typer.Option(parser=a_time, metavar="DAY", help="First day to write (UTC); by default all days."),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from immr.cli.help import Commands
 from immr.cli.options import (
     AsCsv,
     AsJson,
@@ -27,8 +28,10 @@ from immr.loop.index import index
 from immr.machine.wording import counted
 from immr.storage.table_files import of_records
 
-index_app = typer.Typer(
-    no_args_is_help=True, help="Build and verify a version's collection, or delete old ones."
+index_app = Commands(
+    no_args_is_help=True,
+    help="Build and verify a version's collection, or delete old ones.\n\n"
+    "Example: immr index build training-set --model immr-1",
 )
 
 
@@ -58,7 +61,10 @@ def index_build(
 def index_gc(
     ctx: typer.Context,
     keep: Annotated[
-        int, typer.Option(min=0, help="How many old versions to keep for rollback, besides the live ones.")
+        int,
+        typer.Option(
+            min=0, metavar="COUNT", help="How many old versions to keep for rollback, besides the live ones."
+        ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report without deleting.")] = False,
     as_csv: AsCsv = False,

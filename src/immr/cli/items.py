@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from immr.cli.help import Commands
 from immr.cli.options import (
     AsCsv,
     AsJson,
@@ -34,9 +35,10 @@ _FILE = (
     "image (a path or URL), price, updated_at, and optionally stock."
 )
 
-items_app = typer.Typer(
+items_app = Commands(
     no_args_is_help=True,
-    help="Change the catalogue. Changes are recorded first, then delivered to every version's collection.",
+    help="Change the catalogue. Changes are recorded first, then delivered to every version's collection.\n\n"
+    "Example: immr items upsert new-items.parquet",
 )
 
 
@@ -64,7 +66,9 @@ def items_upsert(
 @items_app.command("delete")
 def items_delete(
     ctx: typer.Context,
-    item_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The item_id of each deleted item.")],
+    item_ids: Annotated[
+        list[str], typer.Argument(metavar="ITEM_ID", help="The item_id of each item to delete.")
+    ],
     as_csv: AsCsv = False,
     parquet: ParquetFile = None,
     as_json: AsJson = False,

@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
+from immr.cli.help import Commands
 from immr.cli.options import AsJson, parts_of, report
 
-keys_app = typer.Typer(no_args_is_help=True, help="Rotate the keys that sign click tokens and cookies.")
+keys_app = Commands(
+    no_args_is_help=True,
+    help="Rotate the keys that sign click tokens and cookies.\n\nExample: immr keys rotate",
+)
 
 
 @keys_app.callback()
@@ -19,7 +23,9 @@ def keys() -> None:
 @keys_app.command("rotate")
 def keys_rotate(
     ctx: typer.Context,
-    keep: Annotated[int, typer.Option(min=1, help="How many keys to keep, including the new one.")] = 2,
+    keep: Annotated[
+        int, typer.Option(min=1, metavar="COUNT", help="How many keys to keep, including the new one.")
+    ] = 2,
     as_json: AsJson = False,
 ) -> None:
     """Sign with a new key from now on, without a restart; tokens signed with the kept keys stay valid.

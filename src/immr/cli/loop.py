@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from immr import recipes
+from immr.cli.help import Commands
 from immr.cli.options import (
     AsCsv,
     AsJson,
@@ -24,7 +23,6 @@ from immr.cli.options import (
     RecipeName,
     SetFolder,
     console,
-    describe,
     note,
     parts_of,
     print_json,
@@ -40,28 +38,21 @@ from immr.evaluation.queries.kinds import KINDS, KindResult
 from immr.loop import evaluate as evaluate_verb
 from immr.loop import govern as govern_verb
 from immr.loop import package as package_verb
-from immr.loop import serve as serve_verb
-from immr.loop import start as start_verb
 from immr.loop import train as train_verb
 from immr.loop.experiment.queue import deploy_or_wait
-from immr.machine.ctrl_c import ends_on_ctrl_c
-from immr.machine.ports import LAST_PORT
-from immr.machine.wording import by_number, counted
+from immr.machine.wording import counted
 from immr.storage.table_files import of_records
 
-app = typer.Typer()
-
-_FOLLOW_EVERY_S = 2.0
-
-Port = Annotated[int, typer.Option(min=1, max=LAST_PORT, help="Port of the gateway.")]
-PagePort = Annotated[int, typer.Option(min=1, max=LAST_PORT, help="Port of the page.")]
+app = Commands()
 
 
 @app.command()
 def govern(
     ctx: typer.Context,
     data: DataSource,
-    out: Annotated[Path, typer.Option(help="Folder for the training set.")] = Path("training-set"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the training set.")] = Path(
+        "training-set"
+    ),
     recipe: RecipeName = "concept",
     mapping: MapFile = None,
     as_json: AsJson = False,
@@ -90,49 +81,13 @@ def govern(
 
 
 @app.command()
-def start(
-    ctx: typer.Context,
-    items: Annotated[
-        str, typer.Option(help="The catalogue: a file, folder, glob or URL (docs/your-data.md).")
-    ],
-    mapping: MapFile = None,
-    recipe: RecipeName = "zero_shot",
-    then_serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve until Ctrl-C.")] = True,
-    port: Port = 8080,
-    page_port: PagePort = 8081,
-    as_json: AsJson = False,
-) -> None:
-    """Turn a catalogue without clicks into a running search, with a pretrained version.
-
-    Example: immr start --items items.parquet
-    """
-    parts = parts_of(ctx)
-    started = start_verb.start(parts, Shop.catalogue(items, mapping), recipes.by_name(recipe))
-    use = TrainingSet(started.training_set).use()
-    items_are = f"{counted(started.items, 'item')} {by_number(started.items, 'is', 'are')}"
-    report(
-        f"{items_are} searchable with {started.version_id}, the champion: "
-        f"{started.changed:,} new or changed, {started.deleted:,} deleted, {started.rejected:,} rejected; "
-        f"report: {started.training_set / 'report.html'}\n" + "\n".join(each.sentence for each in use),
-        asdict(started) | {"use": [asdict(each) for each in use]},
-        as_json,
-    )
-    if started.waiting:
-        waits = by_number(started.waiting, "waits", "wait")
-        note(f"{counted(started.waiting, 'change')} {waits}: run `immr items deliver`")
-        raise typer.Exit(1)
-    if then_serve:
-        _serve(ctx, port, page_port, as_json)
-    elif parts.settings.deploys_here:
-        note("unless `immr serve` runs already, start it to search")
-
-
-@app.command()
 def train(
     ctx: typer.Context,
     training_set: SetFolder,
     recipe: RecipeName = "concept",
-    processes: Annotated[int, typer.Option(help="Training processes.")] = 2,
+    processes: Annotated[
+        int, typer.Option(metavar="COUNT", help="Training processes, over which the classifier is sharded.")
+    ] = 2,
     as_json: AsJson = False,
 ) -> None:
     """Train a model with a recipe on a training set, and register it as a version.
@@ -156,20 +111,29 @@ def evaluate(
     model: ModelName = "champion",
     dataset: Annotated[
         str,
-        typer.Option(help="Evaluate on this data set instead (grocery, icons, synthetic), without the gate."),
+        typer.Option(
+            metavar="NAME",
+            help="Evaluate on this data set instead (grocery, icons, synthetic), without the gate.",
+        ),
     ] = "",
     split: Annotated[
-        str, typer.Option(help="With --dataset: its photos of this split (train, val, test).")
+        str, typer.Option(metavar="NAME", help="With --dataset: its photos of this split (train, val, test).")
     ] = "val",
     training_set: Annotated[
         Path | None,
-        typer.Option(help="Use the held-out photos of this training set; by default of the version's own."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Use the held-out photos of this training set; by default those of the version's own.",
+        ),
     ] = None,
-    report_file: Annotated[Path, typer.Option("--report", help="File for the HTML report.")] = Path(
-        "evaluation.html"
-    ),
+    report_file: Annotated[
+        Path, typer.Option("--report", metavar="FILE", help="File for the HTML report.")
+    ] = Path("evaluation.html"),
     queries: Annotated[
-        str, typer.Option(help="Also report recall by kind of query: photo,text,photo+text,box.")
+        str,
+        typer.Option(
+            metavar="KIND,…", help="Also report recall by kind of query: photo,text,photo+text,box."
+        ),
     ] = "",
     recipe: OfVersion = "",
     as_csv: AsCsv = False,
@@ -215,12 +179,14 @@ def deploy(
     ctx: typer.Context,
     model: ModelName,
     bento: Annotated[
-        str, typer.Option(help="The Bento's tag; by default the one that `immr package` printed.")
+        str,
+        typer.Option(metavar="TAG", help="The Bento's tag; by default the one that `immr package` printed."),
     ] = "",
     weight: Annotated[
         float,
         typer.Option(
-            help="If the version has to wait in the queue: its share of users once its test starts."
+            metavar="SHARE",
+            help="Share of users, between 0 and 1, that its test has if the version must wait in the queue.",
         ),
     ] = 0.5,
     force: Annotated[
@@ -240,33 +206,6 @@ def deploy(
     parts = parts_of(ctx)
     deployed = deploy_or_wait(parts, parts.registry.get(model), bento, weight, force)
     report_deployed(parts, deployed, as_json)
-
-
-@app.command()
-def serve(ctx: typer.Context, port: Port = 8080, page_port: PagePort = 8081, as_json: AsJson = False) -> None:
-    """Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.
-
-    It starts versions that are deployed while it runs, and stops those that are replaced.
-
-    Example: immr serve --port 8080
-    """
-    _serve(ctx, port, page_port, as_json)
-
-
-def _serve(ctx: typer.Context, port: int, page_port: int, as_json: bool) -> None:
-    out = Console(stderr=True, emoji=False) if as_json else console
-    out.print("starting the deployed versions …")
-    with (
-        ends_on_ctrl_c("stopped", exit_code=0, is_server=True),
-        serve_verb.serve(parts_of(ctx), port, page_port) as served,
-    ):
-        out.print(describe(served.experiment), highlight=False)
-        out.print(f"search {served.search_url}/v1/search, page {served.page_url}; Ctrl-C stops both")
-        if as_json:
-            print_json({"search": f"{served.search_url}/v1/search", "page": served.page_url})
-        while True:
-            served.follow()
-            time.sleep(_FOLLOW_EVERY_S)
 
 
 def _kinds(queries: str) -> list[str]:

@@ -28,23 +28,38 @@ _UNLIMITED = 10_000
 console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, emoji=False)
 
 RecipeName = Annotated[
-    str, typer.Option("--recipe", help="A recipe by name (`immr recipe list`), or a TOML file.")
+    str,
+    typer.Option(
+        "--recipe", metavar="RECIPE", help="A built-in recipe (`immr recipe list`), or a TOML file."
+    ),
 ]
-OfVersion = Annotated[str, typer.Option("--recipe", help="A recipe; by default the one of the version.")]
-SOURCE = (
-    "Your tables: a folder (path, s3://, gs:// or https://) with items, queries and impressions as Parquet, "
-    "CSV or JSON lines; the URL of a warehouse; or a mapping (.toml) that names its source."
+OfVersion = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="RECIPE",
+        help="A built-in recipe, or a TOML file; by default the one of the version.",
+    ),
+]
+PLACE = (
+    "a folder (path, s3://, gs:// or https://) with items, queries and impressions as Parquet, CSV or JSON lines; "
+    "the URL of a warehouse; or a mapping (.toml) that names its source."
 )
-DataSource = Annotated[str, typer.Argument(help=SOURCE)]
+SOURCE = f"Your tables: {PLACE}"
+DataSource = Annotated[str, typer.Argument(metavar="DATA", help=SOURCE)]
 MapFile = Annotated[
     Path | None,
     typer.Option(
         "--map",
+        metavar="FILE",
         help="TOML file that maps your columns to the data contract; `immr data check --propose` writes one.",
     ),
 ]
 SetFolder = Annotated[Path, typer.Argument(help="Training set, as written by `immr govern`.")]
-ModelName = Annotated[str, typer.Option("--model", help="Version id (immr-3), champion or challenger.")]
+ModelName = Annotated[
+    str,
+    typer.Option("--model", metavar="VERSION", help="A version's id (immr-3), or champion or challenger."),
+]
 ByDimensions = Annotated[
     str,
     typer.Option(
@@ -60,7 +75,7 @@ def _one_format(ctx: typer.Context, wanted: bool) -> bool:
     return wanted
 
 
-AsJson = Annotated[bool, typer.Option("--json", callback=_one_format, help="Print JSON instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", callback=_one_format, help="Print JSON instead of text.")]
 AsCsv = Annotated[
     bool,
     typer.Option("--csv", callback=_one_format, help="Print the table as CSV, with numbers in full."),

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from immr import recipes
+from immr.cli.help import Commands
 from immr.cli.options import (
-    SOURCE,
+    PLACE,
     AsJson,
     DataSource,
     MapFile,
@@ -24,12 +25,13 @@ from immr.data.training_set import TrainingSet
 from immr.loop import materialize as materialize_verb
 from immr.loop import rank as rank_verb
 
-app = typer.Typer()
+app = Commands()
 
 _ForPersonal = Annotated[
     str,
     typer.Option(
         "--recipe",
+        metavar="RECIPE",
         help="If this recipe sets `ranker.personal`, users get features too. If not, features of users are deleted, "
         "unless a version in use needs them. By default, as in the last run.",
     ),
@@ -91,7 +93,7 @@ def forget(
     Example: immr forget user-17
     """
     if not user_id.strip():  # an unset variable in a script would report a deletion that never took place
-        raise typer.BadParameter("is empty: give the `user_id` of the user's searches", param_hint="user_id")
+        raise typer.BadParameter("is empty: give the `user_id` of the user's searches", param_hint="USER_ID")
     materialize_verb.forget(parts_of(ctx), user_id)
     report(
         "The user has no features, and will get none. The event log still has the user's searches and clicks.",
@@ -105,7 +107,12 @@ def rank(
     ctx: typer.Context,
     training_set: SetFolder,
     data: Annotated[
-        str, typer.Argument(help=f"The click log; by default the event log. {SOURCE}", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help=f"The click log; by default the event log. Otherwise {PLACE}",
+            show_default=False,
+        ),
     ] = "",
     model: ModelName = "champion",
     mapping: MapFile = None,

@@ -9,10 +9,13 @@ import typer
 from rich.table import Table
 
 from immr import recipes
+from immr.cli.help import Commands
 from immr.cli.options import AsCsv, AsJson, ParquetFile, console, print_json, saved
 from immr.storage.table_files import of_records
 
-recipe_app = typer.Typer(no_args_is_help=True, help="List recipes, or print one as TOML.")
+recipe_app = Commands(
+    no_args_is_help=True, help="List recipes, or print one as TOML.\n\nExample: immr recipe show concept"
+)
 
 
 @recipe_app.command("list")

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from immr.cli.help import Commands
 from immr.cli.options import (
     AsCsv,
     AsJson,
@@ -26,14 +27,16 @@ from immr.loop.status import models as models_of
 from immr.loop.status import status as status_of
 from immr.storage.table_files import of_records
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command()
 def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show what serves where, the running test, what waits, and the last pipeline run.
 
-    Exit 1 if a deployed version does not answer, or a part cannot be read. Example: `immr status --json`
+    Exit 1 if a deployed version does not answer, or a part cannot be read.
+
+    Example: immr status --json
     """
     found = status_of(parts_of(ctx))
     if as_json:
@@ -49,7 +52,7 @@ def models(
 ) -> None:
     """List all registered versions, newest first, with their roles and the gate's verdict.
 
-    Example: `immr models --json`
+    Example: immr models --json
     """
     found = models_of(parts_of(ctx))
     rows = [asdict(each) for each in found]
@@ -90,7 +93,7 @@ def doctor(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check what is installed, reachable or missing, and suggest remedies; exit 1 if something is missing.
+    """Check what is installed, what answers and what is missing, and suggest remedies; exit 1 if anything is missing.
 
     Example: immr doctor --cluster
     """

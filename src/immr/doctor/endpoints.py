@@ -25,7 +25,7 @@ _KAFKA_PORT = 9092
 
 
 class _UnavailableError(Exception):
-    """Why a service cannot be reached."""
+    """Why a service does not answer."""
 
 
 def check_url(variable: str, url: str, password_file: Path | None = None) -> Finding:

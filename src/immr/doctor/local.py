@@ -1,4 +1,4 @@
-"""Checks of this machine: what is installed, reachable or missing."""
+"""Checks of this machine: what is installed, what answers and what is missing."""
 
 from __future__ import annotations
 

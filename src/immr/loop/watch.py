@@ -1,4 +1,4 @@
-"""Watch: read out the running experiment, and export the event log as the next click log."""
+"""Watch: read out the running test, and export the event log as the next click log."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from immr.cli.help import Commands
 from immr.cli.options import (
     AsCsv,
     AsJson,
@@ -50,7 +51,7 @@ _OF_A_TEST = (
     "reason",
 )
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command("plan")
@@ -59,18 +60,23 @@ def experiment_plan(
     lift: Annotated[
         str, typer.Option(metavar="PERCENT,…", help="Relative lifts of the CTR that the test should find.")
     ] = "2,5,10,20",
-    weight: Annotated[float, typer.Option(help="Each challenger's share of users.")] = 0.5,
+    weight: Annotated[
+        float, typer.Option(metavar="SHARE", help="Each challenger's share of users, between 0 and 1.")
+    ] = 0.5,
     power: Annotated[
-        float, typer.Option(min=0.5, max=0.99, help="Probability of finding a lift that exists.")
+        float,
+        typer.Option(min=0.5, max=0.99, metavar="NUMBER", help="Probability of finding a lift that exists."),
     ] = 0.8,
-    challengers: Annotated[int, typer.Option(min=1, max=9, help="How many challengers the test has.")] = 1,
+    challengers: Annotated[
+        int, typer.Option(min=1, max=9, metavar="COUNT", help="How many challengers the test has.")
+    ] = 1,
     as_csv: AsCsv = False,
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how many users and days a test would need, from the champion's last two weeks; changes nothing.
 
-    Example: `immr experiment plan --lift 5 --weight 0.1`
+    Example: immr experiment plan --lift 5 --weight 0.1
     """
     planned = plan_verb.plan(parts_of(ctx), percents(lift, "--lift"), weight, power, challengers)
     if saved(lambda: of_records(planned.to_json()["needed"], _OF_A_PLAN), as_csv, parquet, as_json):
@@ -102,13 +108,16 @@ def experiment_aa(
     ctx: typer.Context,
     weight: Annotated[
         float,
-        typer.Option(help="If the copy has to wait in the queue: its share of users once its test starts."),
+        typer.Option(
+            metavar="SHARE",
+            help="Share of users, between 0 and 1, that its test has if the copy must wait in the queue.",
+        ),
     ] = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Deploy a copy of the champion as challenger, for an A/A test, which checks the measurement itself.
 
-    Example: `immr experiment aa`, and once it answers `immr experiment start`
+    Example: immr experiment aa
     """
     parts = parts_of(ctx)
     report_deployed(parts, deploy_copy(parts, weight), as_json)
@@ -127,7 +136,7 @@ def experiment_queue(
 ) -> None:
     """Show the versions that wait for the running test to end; the one deployed last starts next.
 
-    Example: `immr experiment queue --drop immr-4`
+    Example: immr experiment queue --drop immr-4
     """
     parts = parts_of(ctx)
     if drop:
@@ -162,7 +171,7 @@ def experiment_history(
 ) -> None:
     """List all tests, newest first: when, which versions, how they ended, and who ended them.
 
-    Example: `immr experiment history --json`
+    Example: immr experiment history --json
     """
     found = history_verb.history(parts_of(ctx))
     if saved(lambda: of_records([each.to_json() for each in found], _OF_A_TEST), as_csv, parquet, as_json):
@@ -192,17 +201,19 @@ def experiment_history(
 @app.command("report")
 def experiment_report(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("test.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The HTML file to write.")] = Path("test.html"),
     test: Annotated[
         str,
-        typer.Option(help="An earlier test, by its name; by default the current or last one."),
+        typer.Option(
+            metavar="NAME", help="An earlier test, by its name; by default the current or last one."
+        ),
     ] = "",
     by: ByDimensions = "",
     as_json: AsJson = False,
 ) -> None:
     """Write a one-page report of a test: result, forest plot, segments, guardrails, and what was done.
 
-    Example: `immr experiment report --by country,day --out test.html`
+    Example: immr experiment report --by country,day --out test.html
     """
     write_atomically(out, history_verb.report(parts_of(ctx), test, names_in(by)))
     report(f"wrote {out}", {"file": out}, as_json)
@@ -214,7 +225,9 @@ def experiment_holdout(
 ) -> None:
     """Compare users who get the champion in every test with all others, over all tests since the holdout began.
 
-    Example: `immr experiment start --holdout 5`, and after some tests `immr experiment holdout`
+    `immr experiment start --holdout 5` begins one.
+
+    Example: immr experiment holdout
     """
     from immr.readout.formats import tidy
     from immr.readout.formats.text import holdout_rows

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from immr.cli import plan_and_history
+from immr.cli.experiment import plan_and_history
+from immr.cli.experiment.readout import show_readout
+from immr.cli.help import Commands, Group
 from immr.cli.options import (
     AsCsv,
     AsJson,
@@ -26,8 +24,6 @@ from immr.cli.options import (
     parts_of,
     percents,
     print_json,
-    print_table,
-    saved,
     seconds,
 )
 from immr.errors import ExperimentBusyError, ImmrError
@@ -51,13 +47,31 @@ _NOT_RUNNING: dict[State, str] = {
     "have in common is in logs/gateway.log and in the gateway's metric `immr_shadow_overlap`.",
 }
 
-app = typer.Typer()
-experiment_app = typer.Typer(
-    no_args_is_help=True, help="Plan, start, ramp, read out, decide and stop A/B tests."
+_ORDER = (
+    *("plan", "aa", "start", "ramp", "shadow", "readout", "decide", "stop", "rollback"),
+    *("queue", "holdout", "history", "report"),
+)
+
+
+class _ByTask(Group):
+    """Lists the commands in the order in which a test needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands."""
+        return sorted(self.commands, key=_ORDER.index)
+
+
+app = Commands()
+experiment_app = Commands(
+    no_args_is_help=True,
+    help="Plan, start, ramp, read out, decide and stop A/B tests.\n\nExample: immr experiment start --weight 0.5",
+    cls=_ByTask,
 )
 experiment_app.add_typer(plan_and_history.app)
 
-Weight = Annotated[float, typer.Option(help="Each challenger's share of users, between 0 and 1.")]
+Weight = Annotated[
+    float, typer.Option(metavar="SHARE", help="Each challenger's share of users, between 0 and 1.")
+]
 IfRevision = Annotated[
     str, typer.Option(metavar="REVISION", help="Act only if `immr status --json` still shows this revision.")
 ]
@@ -71,7 +85,7 @@ def watch(
 
     Example: immr watch --json
     """
-    _show(watch_verb.watch(parts_of(ctx)), as_csv, parquet, as_json)
+    show_readout(watch_verb.watch(parts_of(ctx)), as_csv, parquet, as_json)
 
 
 @experiment_app.command("readout")
@@ -81,7 +95,7 @@ def experiment_readout(
         str | None,
         typer.Option(
             "--from",
-            metavar="FOLDER or URL",
+            metavar="FOLDER|URL",
             help="Read this instead of the event log: the folder of `immr events sink`, or a warehouse with these "
             "tables.",
         ),
@@ -93,11 +107,11 @@ def experiment_readout(
 ) -> None:
     """Show each variant's users and CTR, with intervals, and the difference; changes nothing.
 
-    Example: `immr experiment readout --by country,device --csv > readout.csv`
+    Example: immr experiment readout --by country,device --csv > readout.csv
     """
     parts = parts_of(ctx)
     watched = watch_verb.read_out(parts, exported, names_in(by))
-    _show(watched, as_csv, parquet, as_json)
+    show_readout(watched, as_csv, parquet, as_json)
     if watched.experiment.challengers and watched.experiment.state != "running":
         note(_NOT_RUNNING[watched.experiment.state])
     if not watched.experiment.challengers and (tests := history(parts)):
@@ -112,7 +126,8 @@ def experiment_start(
     weight: Annotated[
         float | None,
         typer.Option(
-            help="Each challenger's share of users.", show_default="the same for all variants: 0.5 for one"
+            metavar="SHARE",
+            help="Each challenger's share of users, between 0 and 1; by default the same for all variants.",
         ),
     ] = None,
     interleave: Annotated[
@@ -121,12 +136,14 @@ def experiment_start(
     ramp: Annotated[
         str, typer.Option(metavar="PERCENT,…", help="Shares to step through instead of --weight: 1,5,25,50.")
     ] = "",
-    every: Annotated[str, typer.Option(help="How long each share of --ramp lasts: 30m, 6h or 1d.")] = "6h",
+    every: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long each share of --ramp lasts: 30m, 6h or 1d.")
+    ] = "6h",
     holdout: Annotated[
         float | None,
         typer.Option(
             metavar="PERCENT",
-            help="Percentage of all users who get the champion in every test from now on; 0 ends the holdout.",
+            help="Percent of all users who get the champion in every test from now on; 0 ends the holdout.",
         ),
     ] = None,
     if_revision: IfRevision = "",
@@ -134,8 +151,10 @@ def experiment_start(
 ) -> None:
     """Start an A/B test of the deployed challengers against the champion.
 
-    A ramp advances while the guardrails hold, and ends when one breaks; `immr serve`, `experiment decide --apply
-    --every-s` and the pipeline immr-decide do that. Example: `immr experiment start --ramp 1,5,25,50 --every 6h`
+    A ramp advances while the guardrails hold, and ends when one breaks. `immr serve`, the pipeline immr-decide and
+    `immr experiment decide --apply --every-s 60` see to that.
+
+    Example: immr experiment start --ramp 1,5,25,50 --every 6h
     """
     if ramp and weight is not None:
         raise typer.BadParameter("--ramp begins with its first share: leave out --weight")
@@ -178,7 +197,7 @@ def experiment_ramp(
 ) -> None:
     """Give each challenger a larger share; its current users stay with it, and the readout starts over.
 
-    Example: `immr experiment ramp --weight 0.5`
+    Example: immr experiment ramp --weight 0.5
     """
     _print_experiment(share.ramp(parts_of(ctx), weight, if_revision), as_json)
 
@@ -214,7 +233,8 @@ def experiment_decide(
         bool, typer.Option("--apply", help="Carry out the decision: promote the challenger or remove it.")
     ] = False,
     every_s: Annotated[
-        float | None, typer.Option(help="Repeat at this interval in seconds until there is a decision.")
+        float | None,
+        typer.Option(metavar="SECONDS", help="Repeat at this interval until there is a decision."),
     ] = None,
     if_revision: IfRevision = "",
     as_csv: AsCsv = False,
@@ -225,7 +245,7 @@ def experiment_decide(
 
     Of several challengers, those that lost leave the test, and at most one is promoted.
 
-    Example: `immr experiment decide --apply --every-s 30`
+    Example: immr experiment decide --apply --every-s 30
     """
     parts = parts_of(ctx)
     if every_s is not None and if_revision:
@@ -234,7 +254,7 @@ def experiment_decide(
         watched = decide(parts, apply, revision=if_revision)
     else:
         watched = _decide_until_done(parts, apply, every_s)
-    _show(watched, as_csv, parquet, as_json)
+    show_readout(watched, as_csv, parquet, as_json)
     if not apply and (watched.decision.action != "wait" or watched.decision.losers):
         note("Nothing has changed: `immr experiment decide --apply` carries this out.")
     running = running_test(parts)
@@ -258,62 +278,8 @@ def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.
         time.sleep(every_s)
 
 
-def _show(watched: watch_verb.Watched, as_csv: bool, parquet: Path | None, as_json: bool) -> None:
-    from immr.readout.formats import tidy
-
-    if saved(lambda: tidy.rows(watched.readout, watched.segments), as_csv, parquet, as_json):
-        return
-    if as_json:
-        segments = [each.to_json() for each in watched.segments]
-        decision = asdict(watched.decision)
-        about = {"state": watched.experiment.state, "readout": watched.readout.to_json()}
-        print_json({**about, "decision": decision, "segments": segments})
-    else:
-        _print_readout(watched)
-
-
 def _print_experiment(experiment: Experiment, as_json: bool) -> None:
     if as_json:
         print_json(asdict(experiment))
     else:
         console.print(describe(experiment), highlight=False)
-
-
-def _print_readout(watched: watch_verb.Watched) -> None:
-    from immr.readout.formats import text
-    from immr.readout.formats.report import progress
-
-    experiment, readout = watched.experiment, watched.readout
-    _print_table(text.TITLES[experiment.kind], text.as_rows(readout))
-    _print_table("Preference: 1 is for the challenger, −1 for the champion", text.preference_rows(readout))
-    _print_table("Other metrics", text.secondary_rows(readout))
-    if readout.revenue is not None:
-        console.print(readout.revenue.sentence, highlight=False)
-    _print_table("CTR by segment, corrected for their number", text.segment_rows(watched.segments))
-    _print_table("Sample ratio and guardrails", text.check_rows(readout))
-    if (ratio := readout.sample_ratio) is not None and ratio.ok:
-        console.print(f"the users match the weights (p = {ratio.p_value:.3f})", highlight=False)
-    for marked in readout.bots:
-        console.print(
-            f"bots of {marked.variant} ({marked.rule}): {marked.users:,} excluded, queries: {marked.queries:,}"
-        )
-    if readout.plan is not None:
-        so_far = progress(experiment, readout, watched.decision)
-        console.print(
-            f"{so_far + '; ' if so_far else ''}detecting a lift of {readout.plan.effect:.0%} needs "
-            f"{readout.plan.users_always_valid:,} users with any number of looks, "
-            f"{readout.plan.users_one_look:,} with one look",
-            highlight=False,
-        )
-    for verdict, reason in text.verdicts(experiment, watched.decision):
-        console.print(f"[bold]{verdict}[/]: {reason}", highlight=False)
-
-
-def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
-    header, *body = rows
-    if not body:
-        return
-    table = Table(*header, title=title)
-    for row in body:
-        table.add_row(*map(escape, row))
-    print_table(table)

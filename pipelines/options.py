@@ -1,0 +1,52 @@
+"""Options that several commands of `python -m pipelines` share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Host = Annotated[
+    str,
+    typer.Option(
+        envvar="KFP_ENDPOINT",
+        metavar="URL",
+        help="Address of Kubeflow Pipelines; empty: from the kubeconfig.",
+    ),
+]
+Namespace = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Namespace of the profile; empty if Kubeflow Pipelines has a single user."
+    ),
+]
+Version = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Version name of the pipeline; uploaded if Kubeflow does not have it."),
+]
+Recipe = Annotated[
+    str, typer.Option(metavar="RECIPE", help="A built-in recipe, or a TOML file that the steps can read.")
+]
+Workers = Annotated[
+    int, typer.Option("--workers", "--processes", metavar="COUNT", help="Training processes.")
+]
+Gpus = Annotated[
+    int, typer.Option(metavar="COUNT", help="GPUs reserved for each training process on a cluster.")
+]
+GateMargin = Annotated[
+    float,
+    typer.Option(
+        metavar="MARGIN", help="The gate's margin: how far below the champion the lower bound may be."
+    ),
+]
+Rank = Annotated[bool, typer.Option(help="Also learn a ranker from the click log.")]
+Deploy = Annotated[bool, typer.Option(help="Deploy a version that passes the gate.")]
+Share = Annotated[
+    float, typer.Option(metavar="SHARE", help="Share of users that a challenger gets, between 0 and 1.")
+]
+ServiceAccount = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Service account of the steps; by default Kubeflow's (docs/kubernetes.md)."
+    ),
+]

@@ -1,0 +1,1 @@
+"""`immr experiment`: the commands of an A/B test."""

@@ -1,0 +1,60 @@
+"""How `--help` looks: values as `FILE` or `NUMBER`, flags without a type, the example at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_EXAMPLE = "Example: "
+
+
+class _PlainHelp:
+    """For a command or a group: words for people, where typer prints `<bool>`, `<path>` and `{data}`."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        """The help may end with a paragraph `Example: …`."""
+        text, found, example = (attributes.get("help") or "").partition(_EXAMPLE)
+        paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+        attributes["help"] = "\n\n".join(filter(None, paragraphs))
+        if found:
+            attributes["epilog"] = _EXAMPLE + example.strip()
+        super().__init__(*args, **attributes)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters; each has a word for its value, a flag has none."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if isinstance(parameter, TyperArgument):
+                parameter.metavar = parameter.metavar or parameter.name.upper()
+                parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+            elif parameter.is_flag:
+                parameter.metavar = ""
+        return parameters
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The line after `Usage:`, without braces around arguments."""
+        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]
+        return [piece.replace("{", "").replace("}", "") for piece in pieces]
+
+
+class Command(_PlainHelp, TyperCommand):
+    """A command with plain help."""
+
+
+class Group(_PlainHelp, TyperGroup):
+    """A group of commands with plain help."""
+
+
+class Commands(typer.Typer):
+    """Typer whose commands and groups have plain help."""
+
+    def __init__(self, cls: type[Group] = Group, **settings: Any) -> None:
+        super().__init__(cls=cls, **settings)
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
+        """See `typer.Typer.command`."""
+        return super().command(name, cls=Command, **settings)
