@@ -3,6 +3,7 @@
     python -m benchmarks.governance --world all --json worlds.json  # see cleaned.py
     python -m benchmarks.governance labels --json labels.json    # grocery, noise 0 / 20 / 40 %, both kinds
     python -m benchmarks.governance labels --train 0.4 --json ...  # and recall@1 of models at 40 %
+    python -m benchmarks.governance reseller                     # grouped items with a user of many queries
     python -m benchmarks.governance scale --rows 1000000 --rows 10000000 --rows 100000000 --json scale.json
 
 labels: a simulated log with known truth, in which a quarter of the items have a second offer, governed with
@@ -26,7 +27,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.governance import cleaned, scale
+from benchmarks.governance import cleaned, reseller, scale
 from immr import recipes
 from immr.data.training_set import TrainingSet
 from immr.datasets.named import load_dataset
@@ -182,6 +183,7 @@ def _recall_at_1(parts: Parts, training_set: TrainingSet, recipe: recipes.Recipe
     return float(evaluation.means()["recall@1"])
 
 
+app.command()(reseller.reseller)
 app.command()(scale.scale)
 app.command(hidden=True)(scale.one_size)
 
