@@ -3,8 +3,8 @@
     python -m benchmarks.governance reseller
 
 A simulated log of grocery, in which a quarter of the items have a second offer. A reseller then searches 120 times:
-for twelve pairs of items of one category, ten times each, and clicks both. Pairs of items that share a class are compared
-with the pairs that are one thing, where each user counts once and where each query does.
+for twelve pairs of items of one category, ten times each, and clicks both. Pairs of items that share a class are
+compared with the pairs that are one thing, where each user counts once and where each query does.
 """
 
 from __future__ import annotations
