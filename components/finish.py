@@ -27,6 +27,7 @@ def finish(
     outcome = this.outcome(status.state, deploys=deploy)
     stopped = [] if outcome == "succeeded" else stop_training(parts, run)
     about = f"Recipe `{recipe}` on `{data_uri}`."
+    parts.alerts.resume()
     if outcome == "failed":
         parts.alerts.send(this.failure(about))
     page = this.page(parts.settings, about, outcome, stopped)

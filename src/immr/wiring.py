@@ -176,13 +176,13 @@ class Parts:
 
     @cached_property
     def alerts(self) -> Alerts:
-        """Alerts: an `http(s)://` webhook; nothing without a URL."""
-        from immr.alerts.alert import Silent
+        """Alerts: an `http(s)://` webhook; without a URL they wait for a process of this home that has one."""
+        from immr.alerts.waiting import WaitingAlerts
         from immr.alerts.webhook import Webhook
 
         url = self.settings.alert_url
         if not url:
-            return Silent()
+            return WaitingAlerts(self.settings.alerts_dir)
         _expect("IMMR_ALERT_URL", url, "https", "http")
         return Webhook(url, self.settings.alerts_dir)
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from immr.alerts import waiting as waiting_alerts
 from immr.alerts import webhook
 from immr.alerts.alert import Alert
-from immr.alerts.webhook import MAX_WAITING, Webhook
+from immr.alerts.waiting import MAX_WAITING
+from immr.alerts.webhook import Webhook
 from immr.errors import SettingsError
 from immr.settings import Settings
 from immr.wiring import connect
@@ -140,13 +142,18 @@ def test_a_later_process_delivers_what_an_earlier_one_could_not(receiver: Receiv
 
 
 def test_an_alert_of_yesterday_is_dropped(
-    opened: Webhook, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Webhook,
+    receiver: Receiver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     receiver.statuses = [503]
-    monkeypatch.setattr(webhook, "MAX_AGE_S", 0.0)
     opened.send(Alert("old", ""))
+    until(lambda: len(caplog.records) > 0)
+    monkeypatch.setattr(waiting_alerts, "MAX_AGE_S", 0.0)
     until(lambda: waiting(tmp_path) == 0)
-    assert receiver.texts == []
+    assert receiver.texts == [] and "could not be delivered for a day" in caplog.text
 
 
 def test_a_receiver_that_speaks_no_http_gets_the_alert_once_it_does(
@@ -214,8 +221,19 @@ def test_an_alert_that_cannot_be_kept_is_logged(tmp_path: Path, caplog: pytest.L
     assert "could not store the alert 'lost'" in caplog.text
 
 
+def test_an_alert_of_a_process_without_the_url_is_delivered_by_one_that_has_it(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    """A command that completed another's decision without IMMR_ALERT_URL lost its alert."""
+    with connect(Settings(home=tmp_path)) as parts:
+        parts.alerts.send(Alert("immr-2 is the new champion", ""))
+        parts.alerts.resume()
+    with connect(Settings(home=tmp_path, alert_url=receiver.url)) as parts:
+        parts.alerts.resume()
+        until(lambda: receiver.texts == ["*immr-2 is the new champion*"])
+    assert waiting(tmp_path) == 0
+
+
 def test_the_settings_choose_the_receiver(tmp_path: Path) -> None:
-    connect(Settings(home=tmp_path)).alerts.send(Alert("nobody", ""))
-    assert not Settings(home=tmp_path).alerts_dir.exists()
     with pytest.raises(SettingsError, match="IMMR_ALERT_URL begins with 'ftp://'"):
         _ = connect(Settings(home=tmp_path, alert_url="ftp://secret.example")).alerts

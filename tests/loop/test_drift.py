@@ -130,6 +130,23 @@ def test_other_photos_show_drift(prepared: tuple[Settings, TrainingSet], tmp_pat
     assert output["categories"]
 
 
+def test_a_process_that_ends_before_its_report_is_written_has_sent_its_alert(
+    prepared: tuple[Settings, TrainingSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run would have been the first to send it, perhaps a day later."""
+    settings = photographed(prepared[0], tmp_path, {"red": 30, "blue": 30})
+    sent = SentAlerts()
+    monkeypatch.setattr(DriftReport, "write", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        drifting.drift(
+            Parts.of(settings, alerts=sent),
+            connect(settings).registry.get("champion"),
+            prepared[1],
+            policy=POLICY,
+        )
+    assert sent.titles == ["immr-1: recent searches differ from its training data"]
+
+
 def test_the_command_reports_drift_by_its_exit_code(
     prepared: tuple[Settings, TrainingSet], tmp_path: Path
 ) -> None:

@@ -23,13 +23,3 @@ class Alerts(Protocol):
 
     def resume(self) -> None:
         """Deliver what an earlier process could not; long-running processes call it every few seconds."""
-
-
-class Silent:
-    """`Alerts` without a receiver."""
-
-    def send(self, alert: Alert) -> None:
-        """Nothing."""
-
-    def resume(self) -> None:
-        """Nothing."""

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
-import secrets
 import threading
-import time
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -22,14 +19,11 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from immr.alerts.alert import Alert
+from immr.alerts.waiting import WaitingAlerts, is_old
 from immr.machine.backoff import pause_s
-from immr.storage.atomic import write_atomically
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 100
-"""When more are waiting, the oldest is dropped."""
-MAX_AGE_S = 24 * 3600.0
 TIMEOUT_S = 5.0
 FIRST_PAUSE_S, MAX_PAUSE_S = 1.0, 60.0
 _GRACE_S = 3.0  # for delivery when the process ends
@@ -41,7 +35,7 @@ class Webhook:
 
     def __init__(self, url: str, folder: Path, first_pause_s: float = FIRST_PAUSE_S) -> None:
         """`url` is a secret: it is never logged. `folder` holds the alerts that wait."""
-        self._url, self._folder, self._first_pause_s = url, folder, first_pause_s
+        self._url, self._waiting, self._first_pause_s = url, WaitingAlerts(folder), first_pause_s
         self._opener = build_opener(_NoRedirects())
         self._wake, self._closing = threading.Event(), threading.Event()
         self._starting = threading.Lock()
@@ -49,20 +43,12 @@ class Webhook:
 
     def send(self, alert: Alert) -> None:
         """See `Alerts.send`. A full disk is logged."""
-        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"
-        try:
-            write_atomically(self._folder / name, json.dumps(payload(alert)))
-            for oldest in self._waiting()[:-MAX_WAITING]:
-                oldest.unlink(missing_ok=True)
-                log.error("more than %d alerts wait for %s: the oldest is dropped", MAX_WAITING, self._host)
-        except OSError as error:
-            log.error("could not store the alert %r: %s", alert.title, error)
-            return
-        self._deliver_soon()
+        self._waiting.add(alert)
+        self.resume()
 
     def resume(self) -> None:
         """See `Alerts.resume`."""
-        if self._waiting():
+        if self._waiting.files():
             self._deliver_soon()
 
     def close(self) -> None:
@@ -96,18 +82,20 @@ class Webhook:
         try:
             return self._deliver()
         except Exception as error:  # any error: without this thread no alert would be sent any more
-            log.error("alerts in %s cannot be delivered now: %s", self._folder, error)
+            log.error("alerts in %s cannot be delivered now: %s", self._waiting.folder, error)
             return False
 
     def _deliver(self) -> bool:
         """Send what waits, oldest first; False if something is left."""
         with self._alone() as alone:
-            for file in self._waiting() if alone else ():
+            for file in self._waiting.files() if alone else ():
                 try:
                     content = file.read_bytes()
                 except OSError:
                     continue
-                if not self._post(content) and not _is_old(file):
+                if is_old(file):
+                    log.error("an alert could not be delivered for a day and is dropped: %s", file.name)
+                elif not self._post(content):
                     return False
                 file.unlink(missing_ok=True)
             return alone
@@ -129,14 +117,11 @@ class Webhook:
             log.warning("could not deliver an alert to %s: %s", self._host, type(error).__name__)
             return False
 
-    def _waiting(self) -> list[Path]:
-        return sorted(file for file in self._folder.glob("*.json") if file.name[:20].isdecimal())
-
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:
         """Whether this process holds the delivery lock."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / ".lock").open("a") as file:
+        self._waiting.folder.mkdir(parents=True, exist_ok=True)
+        with (self._waiting.folder / ".lock").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -154,23 +139,3 @@ class _NoRedirects(HTTPRedirectHandler):
 
     def redirect_request(self, *arguments: Any) -> None:
         return None
-
-
-def payload(alert: Alert) -> dict[str, str]:
-    """The alert in Slack's markup."""
-    lines = [f"*{_escaped(alert.title)}*", _escaped(alert.text)]
-    if alert.link:
-        lines.append(f"<{alert.link}|Open the page>")
-    return {"text": "\n".join(line for line in lines if line)}
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _is_old(file: Path) -> bool:
-    """Whether an alert has waited for a day, by the time in its file's name."""
-    waited_s = time.time() - int(file.name[:20]) / 1e9
-    if waited_s > MAX_AGE_S:
-        log.error("an alert could not be delivered for a day and is dropped: %s", file.name)
-    return waited_s > MAX_AGE_S

@@ -15,7 +15,8 @@ Happening = Literal[
 ]
 """`ended`: one of several challengers has left the test. `kept`: the champion stays. `undone`: the promoted
 challenger was rolled back later, by hand. `restored`: that rollback was rolled back, so it is champion again."""
-_ENDS = ("stopped", "promoted", "kept", "rolled back")
+ENDS = ("stopped", "promoted", "kept", "rolled back")
+"""What a test ends with."""
 _LATER: dict[Happening, str] = {"undone": ", undone later", "restored": ", undone, then restored"}
 
 
@@ -105,7 +106,7 @@ def _key(event: TestEvent) -> tuple[datetime, str, str, str]:
 def _test(events: Sequence[TestEvent]) -> PastTest:
     first = events[0]
     # a verb that was interrupted is carried out again, and then noted twice
-    end = next((event for event in events if event.what in _ENDS), None)
+    end = next((event for event in events if event.what in ENDS), None)
     since = next((event.what for event in reversed(events) if event.what in _LATER), None)
     return PastTest(
         name=first.test,

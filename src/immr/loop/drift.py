@@ -74,11 +74,13 @@ def drift(
             findings.of_features(parts.features.freshness(), now, policy),
         ),
     )
-    report.write(parts.settings.drift_file)
     found = [f"{each.what}: {each.sentence} {each.look_at}".strip() for each in report.findings if each.found]
     if found:
         title = f"{version.id}: recent searches differ from its training data"
+        # before the report: a process that is killed in between runs again, and reports twice instead of never
         parts.alerts.send(Alert(title, "\n".join(found), parts.settings.page_link))
+    report.write(parts.settings.drift_file)
+    parts.alerts.resume()
     return report
 
 

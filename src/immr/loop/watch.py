@@ -68,7 +68,12 @@ def record(parts: Parts, watched: Watched, applied: bool) -> None:
         )
 
 
-def read_out(parts: Parts, exported: Path | str | None = None, by: Sequence[str] = ()) -> Watched:
+def read_out(
+    parts: Parts,
+    exported: Path | str | None = None,
+    by: Sequence[str] = (),
+    experiment: Experiment | None = None,
+) -> Watched:
     """Read out the running experiment from the event log and decide; writes nothing.
 
     Args:
@@ -78,6 +83,7 @@ def read_out(parts: Parts, exported: Path | str | None = None, by: Sequence[str]
             of a warehouse with these tables.
         by: Dimensions for `Watched.segments`: declared ones of the searches' context, category, day and rank. As
             the whole comparison, segments are withheld if the number of users does not match the weights.
+        experiment: Read this out instead of the current one.
 
     Raises:
         ContractError: The warehouse does not answer, or lacks a table.
@@ -92,7 +98,7 @@ def read_out(parts: Parts, exported: Path | str | None = None, by: Sequence[str]
     from immr.readout.segments import segments
 
     check_dimensions(by, Dimensions.parse(parts.settings.context))
-    experiment = load(parts.settings.experiment_file)
+    experiment = experiment or load(parts.settings.experiment_file)
     with _events(parts, exported, experiment) as events:
         result = readout(events.joined, experiment, events.searches, before=events.before)
         found = Watched(experiment, result, decide(result, DecisionPolicy()))

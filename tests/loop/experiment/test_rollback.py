@@ -11,6 +11,7 @@ from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, load, save
 from immr.loop.experiment.decide import _promote, decide
 from immr.loop.experiment.history import history, report
+from immr.loop.experiment.reports import kept_report
 from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.start import start
 from immr.loop.watch import read_out
@@ -18,7 +19,7 @@ from immr.readout.decision import Verdict
 from immr.settings import Settings
 from immr.wiring import Parts, connect
 from tests.support.sent_alerts import SentAlerts
-from tests.support.two_versions import deployments, ready, roles
+from tests.support.two_versions import deployments, give_roles, move, ready, roles, shop, version_of
 
 
 def promoted(settings: Settings, before: str) -> Experiment:
@@ -127,3 +128,38 @@ def test_a_rollback_killed_before_the_experiment_changed_leaves_nothing(
     [past] = history(connect(deployed))
     assert (past.outcome, load(deployed.experiment_file)) == ("promoted", before)
     assert {file.name for file in deployed.experiment_file.parent.glob("*ing")} == set()
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_test_that_a_rollback_ends_keeps_its_report(
+    deployed: Settings, monkeypatch: pytest.MonkeyPatch, is_killed: bool
+) -> None:
+    """Its history had no result, and `immr experiment report` had nothing to show."""
+    parts = connect(deployed)
+    version_of(parts.registry, deployed.home / "trained", "key-3")
+    with ready("immr-1") as before, ready("immr-3") as challenger:
+        promotion = promoted(deployed, before)
+        give_roles(deployed, {"challenger": "immr-3"})
+        move(deployed, {"immr-3": challenger})
+        running = start(parts)
+        shop(deployed, running, {"champion": 6, "challenger": 6}, users=300)
+        if is_killed:
+            with monkeypatch.context() as killed:
+                killed.setattr("immr.loop.experiment.noting.complete_notes", lambda _: 1 / 0)
+                with pytest.raises(ZeroDivisionError):
+                    roll_back(parts)
+            decide(parts, apply=True)
+        else:
+            roll_back(parts)
+    ended, undone = history(parts)
+    assert (ended.name, ended.outcome) == (running.name, "rolled back")
+    assert ended.reason.startswith("All users get immr-1 again, by hand. Too few users:")
+    assert ended.numbers
+    page = report(parts, ended.name)
+    assert "immr-3 (challenger, 50 % of the users)" in page and ">rolled back</th>" in page
+    assert kept_report(parts, ended.name).is_file()
+    assert undone.outcome == "promoted, undone later" and promotion.champion.model_version == "immr-2"
+    assert "<strong>Undone on" in report(parts, undone.name) and running.name not in report(
+        parts, undone.name
+    )
+    assert not list(deployed.experiment_file.parent.glob("ended*"))

@@ -120,5 +120,5 @@ def test_the_alert_of_a_rollback_survives_a_kill(deployed: Settings) -> None:
     assert sent.titles == ["immr-2 was rolled back by hand"]
 
 
-def _die(*_: object) -> None:
+def _die(*_: object, **__: object) -> None:
     raise Killed

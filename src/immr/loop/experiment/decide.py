@@ -55,7 +55,8 @@ def decide(parts: Parts, apply: bool = False, record_wait: bool = True, revision
             watched = _decide(parts, read_out(parts), apply, record_wait)
         if apply:
             advance_locked(parts)
-        return watched
+    parts.alerts.resume()
+    return watched
 
 
 def _decide(parts: Parts, watched: Watched, apply: bool, record_wait: bool) -> Watched:

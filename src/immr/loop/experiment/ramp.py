@@ -39,7 +39,7 @@ def stop(parts: Parts, revision: str = "") -> Experiment:
         was_running = running_test(parts) is not None
         stopped = changes.stop(load(parts.settings.experiment_file), datetime.now(UTC))
         events = events_of(stopped, "stopped") if was_running else []
-        save_change(parts, stopped, events, reads_out=True)
+        save_change(parts, stopped, events, ended=stopped)
         if can_complete(parts):
             advance_locked(parts)
         return stopped

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from immr.errors import ExperimentError
-from immr.experiment.history import TestEvent, read
+from immr.experiment.history import ENDS, TestEvent, read
 from immr.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def keep_report(parts: Parts, page: str, events: Sequence[TestEvent]) -> None:
     for event in events:
         kept = kept_report(parts, event.test)
         try:
-            if page:
+            if page and event.what in ENDS:
                 write_atomically(kept, page)
             if event.what in ("undone", "restored") and kept.is_file():
                 write_atomically(kept, mark_rollback(kept.read_text(encoding="utf-8"), event))

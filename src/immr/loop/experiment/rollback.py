@@ -83,12 +83,14 @@ def _switch_back(parts: Parts, experiment: Experiment) -> Experiment:
         parts.settings.queue_file,
         f"held since the rollback to {version}: run `immr experiment queue --resume` once the cause is fixed",
     )
-    bad, events = experiment.champion.model_version, []
-    if experiment.state == "running":
+    bad, events, ended = experiment.champion.model_version, [], None
+    if experiment.state == "running" and experiment.challengers:
         events = events_of(experiment, "rolled back", f"All users get {version} again, by hand.")
+        ended = changes.stop(experiment)
     text = f"All users get {version} again."
     alert = Alert(f"{bad} was rolled back by hand", text, parts.settings.page_link)
-    save_change(parts, back, [*events, *rollback_events(parts, bad, version)], alerts=[alert])
+    events += rollback_events(parts, bad, version)
+    save_change(parts, back, events, alerts=[alert], ended=ended)
     return back
 
 

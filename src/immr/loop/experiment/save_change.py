@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from immr.alerts.alert import Alert
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, load, save
-from immr.experiment.history import Happening, TestEvent, add_missing, from_row, to_row
+from immr.experiment.history import ENDS, Happening, TestEvent, add_missing, from_row, to_row
 from immr.experiment.revision import revision_of
 from immr.loop.experiment.reports import keep_report, last_report
 from immr.loop.watch import read_out
@@ -66,7 +66,7 @@ def save_change(
     events: Sequence[TestEvent],
     report: str = "",
     alerts: Sequence[Alert] = (),
-    reads_out: bool = False,
+    ended: Experiment | None = None,
 ) -> None:
     """Save an experiment, then add what happened to the history, keep the report, and send the alerts.
 
@@ -76,15 +76,17 @@ def save_change(
         events: What happened.
         report: The page of the test that these events end; empty for none.
         alerts: Sent once the experiment is saved; after a crash perhaps twice.
-        reads_out: Read the saved experiment out, for the events' reason and the report.
+        ended: Read this out once `after` is saved, for the reason of the event that ends it and for its report.
     """
     if events or alerts:
+        if ended is not None:
+            save(ended, _ended_file(parts))
         content = {
             "after": revision_of(after),
             "events": [to_row(each) for each in events],
             "report": report,
             "alerts": [asdict(each) for each in alerts],
-            "readouts": _READ_OUT_TRIES if reads_out else 0,
+            "readouts": _READ_OUT_TRIES if ended is not None else 0,
         }
         write_atomically(change_marker(parts), json.dumps(content))
     save(after, parts.settings.experiment_file)
@@ -107,6 +109,7 @@ def complete_change(parts: Parts) -> None:
         for alert in intended.get("alerts", ()):
             parts.alerts.send(Alert(**alert))
     marker.unlink()
+    _ended_file(parts).unlink(missing_ok=True)
 
 
 def _is_saved(parts: Parts, revision: str) -> bool:
@@ -117,23 +120,34 @@ def _is_saved(parts: Parts, revision: str) -> bool:
 
 
 def _read_out(parts: Parts, events: list[TestEvent]) -> tuple[list[TestEvent], str]:
-    """The events with the reason and the numbers of a readout, and the report.
+    """The events, with the reason and the numbers of a readout in the one that ends the test, and the report.
 
     Users have left the challenger already, so an event log that is down only costs the report.
     """
+    file = _ended_file(parts)
     try:
-        watched = read_out(parts)
+        watched = read_out(parts, experiment=load(file) if file.is_file() else None)
     except Exception as error:  # any error: it would keep every later command from working
         log.warning("there is no report of %s: %s", ", ".join(each.test for each in events), error)
         return events, ""
     decision = watched.decision
-    events = [replace(each, reason=decision.reason, numbers=decision.numbers) for each in events]
-    return events, last_report(parts, watched, events)
+    events = [
+        replace(each, reason=f"{each.reason} {decision.reason}".strip(), numbers=decision.numbers)
+        if each.what in ENDS
+        else each
+        for each in events
+    ]
+    return events, last_report(parts, watched, [each for each in events if each.what in ENDS])
 
 
 def change_marker(parts: Parts) -> Path:
     """A file with the events of a change that is being saved; deleted once history, report and alerts are out."""
     return parts.settings.experiment_file.with_name("noting")
+
+
+def _ended_file(parts: Parts) -> Path:
+    """The experiment that is read out while its end is noted."""
+    return parts.settings.experiment_file.with_name("ended.json")
 
 
 def who() -> str:
