@@ -409,12 +409,31 @@ def test_threads_can_search_at_the_same_time(collection, items, embeddings_ND):
 
 
 def test_opening_with_another_dimension_or_preprocessing_is_a_mismatch(index, version, own_collection):
-    with pytest.raises(IndexMismatchError, match=rf"dim {DIM}, but .* dim 8: run `immr index build --model"):
+    with pytest.raises(
+        IndexMismatchError, match=rf"dim {DIM}, but .* dim 8, .* run `immr index build --model"
+    ):
         index.open(version.id, 8, "prep")
     with pytest.raises(IndexMismatchError, match=r"preprocessing prep, but .* preprocessing other"):
         index.open(version.id, DIM, "other")
     with pytest.raises(IndexMismatchError, match=rf"shape \(8,\).*{DIM} dimensions"):
         own_collection.search(np.ones(8, dtype=np.float32), 1)
+
+
+def test_a_collection_is_not_replaced_by_that_of_another_encoder(
+    index, version, own_collection, items, embeddings_ND
+):
+    """Two registries with one index: a server's running processes searched the other's documents at once."""
+    for other in (
+        dataclasses.replace(version, preprocessing_hash="other"),
+        dataclasses.replace(version, dim=8),
+    ):
+        cut_ND = embeddings_ND[:, : other.dim]
+        with pytest.raises(
+            IndexMismatchError, match=r"as in another registry: set IMMR_INDEX_URL .*delete it"
+        ):
+            index.build(other, items, cut_ND / np.linalg.norm(cut_ND, axis=1, keepdims=True))
+    own_collection.refresh()
+    assert own_collection.search(embeddings_ND[0], 1)[0].item_id == "i0"
 
 
 def test_opening_a_version_without_a_collection_is_a_mismatch(index, version):

@@ -31,6 +31,18 @@ def test_a_sequence_that_exists_is_left_unchanged(tmp_path: Path) -> None:
 def test_forgotten_changes_are_deleted(tmp_path: Path) -> None:
     journal = ChangeJournal(tmp_path / "changes.db")
     journal.forget(5)  # no file yet
-    journal.append([PointChange(sequence, TEA) for sequence in (1, 2, 3)])
+    journal.append([PointChange(sequence, point_id(str(sequence))) for sequence in (1, 2, 3)])
     journal.forget(2)
     assert [change.sequence for change in journal.after(0, 10)] == [3]
+
+
+def test_only_the_last_change_of_each_point_is_kept(tmp_path: Path) -> None:
+    """The journal of a version that no process opened grew with every change."""
+    journal = ChangeJournal(tmp_path / "changes.db")
+    for sequence in range(1, 100, 2):
+        journal.append([PointChange(sequence, MILK), PointChange(sequence + 1, TEA)])
+    assert [(change.sequence, change.point) for change in journal.after(0, 10)] == [(99, MILK), (100, TEA)]
+    journal.append([PointChange(3, MILK)])  # delivered again, after a crash
+    assert [change.sequence for change in journal.after(0, 10)] == [99, 100]
+    journal.append([PointChange(99, TEA)])  # not stored, so it replaces nothing
+    assert journal.last() == 100

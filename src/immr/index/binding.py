@@ -57,7 +57,7 @@ class Binding:
 def check_binding(
     collection: str, found: Binding, version_id: str, dim: int, preprocessing_hash: str
 ) -> None:
-    """Check that a collection belongs to a query encoder.
+    """Check that a collection belongs to a query encoder, before it is searched or replaced.
 
     Raises:
         IndexMismatchError: The collection belongs to another one; the message names what differs on both sides.
@@ -81,5 +81,6 @@ def check_binding(
             + ", ".join(f"{name} {of_collection[name]}" for name in different)
             + ", but the query encoder has "
             + ", ".join(f"{name} {of_encoder[name]}" for name in different)
-            + f": run `immr index build --model {version_id}`"
+            + ", as in another registry: set IMMR_INDEX_URL to the index of this one; or if nothing else uses the "
+            + f"collection, delete it and run `immr index build --model {version_id}`"
         )

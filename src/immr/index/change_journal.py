@@ -20,8 +20,13 @@ import numpy as np
 from immr.index.engines.engine import Engine
 from immr.types import FloatArray
 
-_TABLE = """CREATE TABLE IF NOT EXISTS changes (
-    sequence INTEGER PRIMARY KEY, point TEXT NOT NULL, payload TEXT, embedding BLOB)"""
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS changes (
+        sequence INTEGER PRIMARY KEY, point TEXT NOT NULL, payload TEXT, embedding BLOB)""",
+    "CREATE INDEX IF NOT EXISTS changes_by_point ON changes (point, sequence)",
+)
+_DELETE_EARLIER = """DELETE FROM changes
+    WHERE point = ?1 AND sequence < (SELECT MAX(sequence) FROM changes WHERE point = ?1)"""
 _BUSY_TIMEOUT_S = 30.0
 
 
@@ -49,7 +54,11 @@ class ChangeJournal:
         self._path = path
 
     def append(self, changes: Sequence[PointChange]) -> None:
-        """Add all changes durably, or none; a sequence that already exists is left unchanged."""
+        """Add all changes durably, or none; a sequence that already exists is left unchanged.
+
+        Earlier changes of the same points are deleted, because only the last one matters. So the journal of a version
+        that no process opens, such as one kept for rollback, has at most one change for each item.
+        """
         rows = [
             (
                 change.sequence,
@@ -61,6 +70,7 @@ class ChangeJournal:
         ]
         with self._connection() as connection, connection:
             connection.executemany("INSERT OR IGNORE INTO changes VALUES (?, ?, ?, ?)", rows)
+            connection.executemany(_DELETE_EARLIER, ((point,) for _, point, *_ in rows))
 
     def after(self, sequence: int, limit: int) -> list[PointChange]:
         """Up to `limit` changes that follow this sequence."""
@@ -98,7 +108,8 @@ class ChangeJournal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(_TABLE)
+            for statement in _TABLES:
+                connection.execute(statement)
             yield connection
 
 

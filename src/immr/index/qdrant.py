@@ -82,13 +82,14 @@ class QdrantIndex:
 
         Raises:
             ContractError: See `Documents.of`.
-            IndexMismatchError: Wrong dimension, or the collection lacks points or recall.
+            IndexMismatchError: Wrong dimension, the collection lacks points or recall, or it serves another encoder.
             IndexUnavailableError: The database is unavailable, held by another process, or stays busy.
         """
         documents = Documents.of(version, items, embeddings_PD, sequence, pictures_N)
         collection = collection_name(version.id)
         content = content_name(collection, documents.binding.content_hash, self._storage.suffix)
         with translate_errors(self._storage.where):
+            self._check_encoder(collection, documents.binding)
             finished = self._finished(content, documents.binding)
             binding = finished or self._fill_and_verify(content, documents)
             if self._storage.published(collection) != content:
@@ -200,6 +201,12 @@ class QdrantIndex:
                 f"run `immr index build --model {version_id}`"
             )
         return content, binding
+
+    def _check_encoder(self, collection: str, wanted: Binding) -> None:
+        """On a server the running processes of the other encoder would search the new content at once."""
+        published = self._storage.published(collection)
+        if published is not None and (existing := self._storage.binding(published)) is not None:
+            check_binding(collection, existing, wanted.version_id, wanted.dim, wanted.preprocessing_hash)
 
     def _finished(self, content: str, wanted: Binding) -> Binding | None:
         existing = self._storage.binding(content)

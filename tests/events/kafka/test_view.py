@@ -15,7 +15,9 @@ from confluent_kafka import Producer
 from immr.events.kafka.log import KafkaEventLog
 from immr.events.kafka.messages import of_search
 from immr.events.kafka.url import KafkaUrl
+from immr.events.query_ids import new_query_id, user_key
 from tests.events.kafka.test_log import brokers, search, shown
+from tests.support.kafka_cluster import mock_cluster
 
 __all__ = ["brokers"]
 
@@ -90,3 +92,23 @@ def test_a_partition_that_ends_with_a_transaction_is_read_to_its_end(brokers: st
         assert log.searches()["query_id"].to_pylist() == ["q"]
     assert log.skipped == 0
     log.close()
+
+
+@pytest.mark.parametrize("written_since", [3, 4, 7])
+def test_a_topic_that_was_deleted_and_created_again_is_read_from_its_start(
+    brokers: str, tmp_path: Path, written_since: int
+) -> None:
+    """Its messages up to the offset that was reached before were lost, since the offset was within its range."""
+    topic, read = f"t{uuid.uuid4().hex}", set[str]()
+    with mock_cluster() as again:  # another cluster, because the stand-in deletes no topics
+        for addresses, count in ((brokers, 4), (again, written_since), (again, 1)):
+            log = KafkaEventLog(f"kafka://{addresses}/{topic}", tmp_path / "view.db")
+            for _ in range(count):
+                query = new_query_id(user_key("ann"))  # of one user, so in one partition
+                log.record_search(search(query, "ann"), [shown(query, "ann")])
+                read.add(query)
+            found = set(log.searches()["query_id"].to_pylist())
+            log.close()
+            if (addresses, count) == (again, 4):
+                continue  # as many as before: only a further message shows that it is another topic
+            assert found == read

@@ -2,6 +2,9 @@
 
 Offsets are written after the rows are durable. A process that dies in between reads some messages again,
 which the event ids make harmless.
+
+A topic that was deleted and created again may have messages at these offsets, too. So a hash of the last message is
+kept with each offset, and reading begins with that message: if it is another, the whole partition is read.
 """
 
 from __future__ import annotations
@@ -11,14 +14,16 @@ import json
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.kafka.messages import Events, read
 from immr.events.sqlite.log import SqliteEventLog
 from immr.machine.wording import counted
+from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -26,6 +31,16 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _MESSAGES_PER_READ = 1000
+_LAST = "last"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How far a partition was read."""
+
+    offset: int  # of the next message
+    last: int | None = None  # the offset of the last message; None if that is not known
+    hash: str = ""  # of its content
 
 
 class KafkaView:
@@ -71,15 +86,14 @@ class KafkaView:
     def _catch_up(self, log: SqliteEventLog) -> None:
         consumer = self._open_consumer()
         try:
-            stored, offsets, ends = self._stored_offsets(), {}, {}
-            for partition, (first, ends[partition]) in self._bounds(consumer).items():
-                offset = stored.get(str(partition), first)
+            reached, bounds = self._reached(), self._bounds(consumer)
+            places: dict[int, _Place] = {}
+            for partition, (first, end) in bounds.items():
+                place = reached.get(partition, _Place(first))
                 # the offset is out of range if the topic dropped old messages or was recreated
-                offsets[partition] = offset if first <= offset <= ends[partition] else first
-            behind = {partition for partition, end in ends.items() if offsets[partition] < end}
-            consumer.assign([self._at(partition, offsets[partition]) for partition in sorted(behind)])
-            while behind:
-                missing = sum(ends[partition] - offsets[partition] for partition in behind)
+                places[partition] = place if first <= place.offset <= end else _Place(first)
+            self._assign(consumer, places, bounds)
+            while missing := sum(max(0, end - places[number].offset) for number, (_, end) in bounds.items()):
                 # consume waits until it has this many messages, so never ask for more than exist
                 messages = consumer.consume(min(missing, _MESSAGES_PER_READ), self._timeout_s)
                 if not messages:
@@ -87,10 +101,29 @@ class KafkaView:
                         f"Kafka returned no message of {self._topic} within {self._timeout_s:g} s although "
                         f"{missing} are missing: check the brokers, then try again"
                     )
-                self._store(log, messages, offsets)
-                behind = {partition for partition in behind if offsets[partition] < ends[partition]}
+                if other := _not_as_left(messages, places):
+                    _LOG.warning(
+                        "%s was recreated; its partitions %s are read from the start", self._topic, other
+                    )
+                    places |= {partition: _Place(bounds[partition][0]) for partition in other}
+                    self._assign(consumer, places, bounds)
+                    continue
+                self._store(log, messages, places)
         finally:
             consumer.close()
+
+    def _assign(
+        self, consumer: Consumer, places: Mapping[int, _Place], bounds: Mapping[int, tuple[int, int]]
+    ) -> None:
+        """Read the partitions that have more messages, each from the last one that was read."""
+        begin = {
+            partition: places[partition].offset
+            if (last := places[partition].last) is None
+            else max(last, first)
+            for partition, (first, end) in bounds.items()
+            if places[partition].offset < end
+        }
+        consumer.assign([self._at(partition, offset) for partition, offset in sorted(begin.items())])
 
     def _open_consumer(self) -> Consumer:
         from confluent_kafka import Consumer
@@ -120,38 +153,51 @@ class KafkaView:
             bounds[partition] = (first, end)
         return bounds
 
-    def _store(self, log: SqliteEventLog, messages: Sequence[Message], offsets: dict[int, int]) -> None:
+    def _store(self, log: SqliteEventLog, messages: Sequence[Message], places: dict[int, _Place]) -> None:
         """Store messages and how far they reach; those that are not events of IMMR are skipped."""
         from confluent_kafka import KafkaError
 
         reasons = []
         with log.batch():
             for message in messages:
-                partition, offset = int(message.partition() or 0), int(message.offset() or 0)
+                partition, offset = _position(message)
                 if error := message.error():
                     if error.code() == KafkaError._PARTITION_EOF:
-                        offsets[partition] = offset
+                        places[partition] = replace(places[partition], offset=offset)
                         continue
                     raise EventLogError(
                         f"Kafka returned an error for {self._topic} ({error.str()}): try again"
                     )
+                if offset < places[partition].offset:  # the last message of before
+                    continue
                 try:
                     _record(log, read(message.value() or b""))
                 except EventRefusedError as refused:
                     reasons.append(f"partition {partition}, offset {offset}: {refused}")
-                offsets[partition] = offset + 1
-        stored = self._stored_offsets() | {str(partition): offset for partition, offset in offsets.items()}
-        write_atomically(self._offsets_file, json.dumps(stored))
+                places[partition] = _Place(offset + 1, offset, _hash(message))
+        self._keep(places)
         if reasons:
             self.skipped += len(reasons)
             _LOG.warning(
                 "skipped %s of %s; the first: %s", counted(len(reasons), "message"), self._topic, reasons[0]
             )
 
-    def _stored_offsets(self) -> dict[str, int]:
+    def _reached(self) -> dict[int, _Place]:
+        """How far each partition was read."""
+        stored = self._stored()
+        last = stored.pop(_LAST, {})
+        return {int(name): _Place(offset, *last.get(name, ())) for name, offset in stored.items()}
+
+    def _keep(self, places: Mapping[int, _Place]) -> None:
+        """Offsets are numbers by partition, as earlier releases read them."""
+        stored = self._stored()
+        last = stored.get(_LAST, {}) | {str(name): [place.last, place.hash] for name, place in places.items()}
+        offsets = {str(name): place.offset for name, place in places.items()}
+        write_atomically(self._offsets_file, json.dumps(stored | offsets | {_LAST: last}))
+
+    def _stored(self) -> dict[str, Any]:
         file = self._offsets_file
-        offsets: dict[str, int] = json.loads(file.read_text()) if file.is_file() else {}
-        return offsets
+        return dict(json.loads(file.read_text())) if file.is_file() else {}
 
     @property
     def _offsets_file(self) -> Path:
@@ -161,6 +207,25 @@ class KafkaView:
         from confluent_kafka import TopicPartition
 
         return TopicPartition(self._topic, partition, offset)
+
+
+def _position(message: Message) -> tuple[int, int]:
+    return int(message.partition() or 0), int(message.offset() or 0)
+
+
+def _hash(message: Message) -> str:
+    return fingerprint.of_bytes(message.value() or b"")[:16]
+
+
+def _not_as_left(messages: Sequence[Message], places: Mapping[int, _Place]) -> list[int]:
+    """The partitions whose last message of before is another one now."""
+    found = set()
+    for message in messages:
+        partition, offset = _position(message)
+        place = places[partition]
+        if message.error() is None and offset == place.last and _hash(message) != place.hash:
+            found.add(partition)
+    return sorted(found)
 
 
 def _record(log: SqliteEventLog, events: Events) -> None:
