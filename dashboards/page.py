@@ -190,7 +190,7 @@ def _add_sections(app: FastAPI, page: _Page) -> None:
         )
 
     @app.get("/health/live")
-    def alive() -> PlainTextResponse:
+    async def alive() -> PlainTextResponse:  # not in a thread: they may all wait for the event log or MLflow
         return PlainTextResponse("ok")
 
     page_metrics = PageMetrics(page.sources.live, page.sources.lineage)

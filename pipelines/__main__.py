@@ -75,7 +75,7 @@ def run(
     values = _values(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share)
     if on_cluster:
         client = kubeflow.connect(host)
-        pipeline, uploaded = kubeflow.upload(client, "refresh", version)
+        pipeline, uploaded = kubeflow.upload(client, "refresh", version, namespace)
         made = client.run_pipeline(
             client.create_experiment("immr", namespace=namespace or None).experiment_id,
             job_name=f"refresh-{Path(recipe).stem}",
@@ -143,14 +143,14 @@ def start(
 
 
 @app.command()
-def upload(host: Host = "", version: Version = "") -> None:
+def upload(host: Host = "", namespace: Namespace = "", version: Version = "") -> None:
     """Upload every pipeline to Kubeflow, named by IMMR's version unless --version is given.
 
     Example: python -m pipelines upload
     """
     client = kubeflow.connect(host)
     for name in PIPELINES:
-        pipeline, uploaded = kubeflow.upload(client, name, version)
+        pipeline, uploaded = kubeflow.upload(client, name, version, namespace)
         typer.echo(f"{kubeflow.title(name)}: pipeline {pipeline}, version {uploaded}")
 
 
@@ -181,7 +181,7 @@ def schedule(
     """
     recipe = _checked(recipe, on_cluster=True)
     client = kubeflow.connect(host)
-    pipeline, uploaded = kubeflow.upload(client, "refresh", version)
+    pipeline, uploaded = kubeflow.upload(client, "refresh", version, namespace)
     made = client.create_recurring_run(
         client.create_experiment("immr", namespace=namespace or None).experiment_id,
         job_name=f"refresh-{Path(recipe).stem}",
@@ -233,11 +233,12 @@ def on_new_data(
     values = {"data_uri": data} | _values(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share)
 
     def start(name: str) -> str:
-        there = kubeflow.uploaded(client, "refresh", version)
+        there = kubeflow.uploaded(client, "refresh", version, namespace)
         if there is None:
+            where = f" --namespace {namespace}" if namespace else ""
             raise SettingsError(
                 f"Kubeflow Pipelines has no {kubeflow.title('refresh')} of this version: "
-                "run `python -m pipelines upload`"
+                f"run `python -m pipelines upload{where}`"
             )
         made = client.run_pipeline(
             experiment,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import warnings
@@ -60,35 +61,57 @@ def title(name: str) -> str:
     return f"immr-{name}"
 
 
-def uploaded(client: Client, name: str, version: str = "") -> tuple[str, str] | None:
-    """The ids of a pipeline and of its version with this name (by default IMMR's version), if it was uploaded."""
-    pipeline = client.get_pipeline_id(title(name))
+def uploaded(client: Client, name: str, version: str = "", namespace: str = "") -> tuple[str, str] | None:
+    """The ids of a pipeline and of its version with this name (by default IMMR's version), if it was uploaded.
+
+    Args:
+        client: Of a server.
+        name: One of `PIPELINES`.
+        version: The version's name.
+        namespace: Of the profile; empty for that of this pod's profile, and without profiles.
+    """
+    pipeline = _pipeline_id(client, name, namespace)
     if pipeline is not None:
         for existing in _versions(client, pipeline):
             if existing.display_name == (version or __version__):
-                return str(pipeline), str(existing.pipeline_version_id)
+                return pipeline, str(existing.pipeline_version_id)
     return None
 
 
-def upload(client: Client, name: str, version: str = "") -> tuple[str, str]:
-    """Upload a pipeline as a version with this name (by default IMMR's version), unless that version exists.
+def upload(client: Client, name: str, version: str = "", namespace: str = "") -> tuple[str, str]:
+    """Upload a pipeline as a version with this name, unless that version exists; for the arguments see `uploaded`.
 
     Returns:
         The ids of the pipeline and of the version.
     """
-    if there := uploaded(client, name, version):
+    if there := uploaded(client, name, version, namespace):
         return there
-    pipeline = client.get_pipeline_id(title(name))
+    pipeline = _pipeline_id(client, name, namespace)
     with tempfile.TemporaryDirectory() as folder:
         file = str(compile_to(name, Path(folder)))
         if pipeline is None:
-            pipeline = client.upload_pipeline(file, title(name)).pipeline_id
+            made = client.upload_pipeline(file, title(name), namespace=_profile(client, namespace))
+            pipeline = str(made.pipeline_id)
         made = client.upload_pipeline_version(file, version or __version__, pipeline_id=pipeline)
     for existing in list(_versions(client, pipeline)):
         # Kubeflow also creates a version named after the pipeline from the first upload
         if existing.display_name == title(name):
             client.delete_pipeline_version(pipeline, existing.pipeline_version_id)
-    return str(pipeline), str(made.pipeline_version_id)
+    return pipeline, str(made.pipeline_version_id)
+
+
+def _profile(client: Client, namespace: str) -> str | None:
+    """Where pipelines are; None without profiles. A profile's user may not write what all profiles share."""
+    return namespace or client.get_user_namespace() or None
+
+
+def _pipeline_id(client: Client, name: str, namespace: str) -> str | None:
+    """The client's own `get_pipeline_id` searches only among pipelines that all profiles share."""
+    named = {"operation": "EQUALS", "key": "display_name", "stringValue": title(name)}
+    found = client.list_pipelines(
+        filter=json.dumps({"predicates": [named]}), namespace=_profile(client, namespace)
+    )
+    return str(found.pipelines[0].pipeline_id) if found.pipelines else None
 
 
 def _versions(client: Client, pipeline: str) -> Iterator[Any]:

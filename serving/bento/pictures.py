@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from immr.data.pictures.picture_files import media_type_at
 from serving.wire.problems import ProblemError
 
-_CACHE = {"Cache-Control": "public, max-age=3600"}
+_HEADERS = {"Cache-Control": "public, max-age=3600", "Accept-Ranges": "none"}
 
 
 def picture_response(item_id: str, image: str) -> Response:
@@ -29,4 +29,4 @@ def picture_response(item_id: str, image: str) -> Response:
         raise ProblemError(
             404, f"The catalogue has no picture of {item_id[:100]!r}. Check the image column of its row."
         )
-    return FileResponse(path, media_type=media_type, headers=_CACHE)
+    return FileResponse(path, media_type=media_type, headers=_HEADERS)

@@ -48,8 +48,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if (coding := headers.get(b"content-encoding", b"").strip().lower()) in _COMPRESSED:
-            detail = f"The body is compressed ({coding.decode()}). Send it uncompressed."
+        if b"content-encoding" in headers and (codings := _compressions(scope)):
+            detail = f"The body is compressed ({', '.join(codings)}). Send it uncompressed."
             await problem_response(ProblemError(415, detail), scope["path"])(scope, receive, send)
             return
         declared = headers.get(b"content-length", b"0")
@@ -73,6 +73,30 @@ class BodyLimit:
         return ProblemError(413, f"The request is larger than {limit_mb:g} MB. Send a smaller photo.")
 
 
+def _compressions(scope: Scope) -> list[str]:
+    """How the body is compressed: a header may name several, and there may be several headers."""
+    values = (value for name, value in scope["headers"] if name == b"content-encoding")
+    codings = (coding.strip().lower() for value in values for coding in value.split(b","))
+    return [coding.decode() for coding in codings if coding in _COMPRESSED]
+
+
+class WholeFiles:
+    """ASGI middleware: answers with a whole file where a part of it is requested (RFC 9110, section 14.2).
+
+    The gateway does so anyway, and Starlette's errors about ranges are not problems.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] == "http" and any(name == b"range" for name, _ in scope["headers"]):
+            headers = [each for each in scope["headers"] if each[0] != b"range"]
+            scope = {**scope, "headers": headers}
+        await self._app(scope, receive, send)
+
+
 def create_app(
     title: str,
     description: str,
@@ -92,7 +116,7 @@ def create_app(
     from immr import __version__
 
     app = FastAPI(title=title, description=description, version=__version__, **options)
-    for middleware in (*inner, Middleware(BodyLimit), *protection):
+    for middleware in (*inner, Middleware(WholeFiles), Middleware(BodyLimit), *protection):
         app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
     answer_with_problems(app)
     return app

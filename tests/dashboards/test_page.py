@@ -3,10 +3,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from anyio.to_thread import current_default_thread_limiter
 from starlette.testclient import TestClient
 
 from dashboards import sections
@@ -51,6 +53,29 @@ def home(tmp_path_factory: pytest.TempPathFactory, upstreams: list[str]) -> Path
 def page(home: Path) -> Iterator[TestClient]:
     with opened(home, home / "photos", [DECISION, EARLIER]) as client:
         yield client
+
+
+def test_liveness_needs_no_thread(page: TestClient) -> None:
+    """All of them may wait for an event log that is down, for which the page must not be restarted."""
+    assert page.portal is not None
+    limiter = page.portal.call(current_default_thread_limiter)
+    waiting: list[object] = []
+
+    def occupy() -> None:
+        while limiter.available_tokens:
+            waiting.append(object())
+            limiter.acquire_on_behalf_of_nowait(waiting[-1])
+
+    def release() -> None:
+        while waiting:
+            limiter.release_on_behalf_of(waiting.pop())
+
+    page.portal.call(occupy)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            assert pool.submit(page.get, "/health/live").result(timeout=30).text == "ok"
+        finally:
+            page.portal.call(release)
 
 
 def test_the_whole_page(page: TestClient) -> None:

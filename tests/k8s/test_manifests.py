@@ -372,6 +372,22 @@ def test_a_crash_of_the_page_leaves_the_search_alone(overlay: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_process_that_hangs_is_restarted(overlay: str) -> None:
+    """The kernel accepts connections for it, so a probe has to get an answer."""
+    pods = [
+        one["spec"]["template"]["spec"]
+        for one in built(overlay)
+        if one["kind"] in ("Deployment", "StatefulSet")
+    ]
+    containers = {one["name"]: one for pod in pods for one in pod["containers"]}
+    assert {"gateway", "page"} <= containers.keys()
+    for name, container in containers.items():
+        probes = [container.get(f"{kind}Probe", {}) for kind in ("startup", "liveness", "readiness")]
+        assert not any("tcpSocket" in probe for probe in probes), name
+        assert probes[1], name
+
+
 def test_with_kafka_events_are_in_its_topic() -> None:
     made = {titled(one): one for one in composed("kafka")}
     url = urlsplit(made["ConfigMap/immr-settings"]["data"]["IMMR_EVENTS_URL"])

@@ -33,6 +33,8 @@ class Kept:
     uploads: int = 0
     authorizations: set[str] = field(default_factory=set)
     page_size: int = 100
+    profiles: bool = False
+    """Who uploads without a namespace is refused, like a user of a profile."""
     lose_answers: bool = False
     """Runs are created, but the client gets an error."""
     url: str = ""
@@ -72,12 +74,14 @@ class Handler(JsonHandler):
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path == f"{API}/healthz":
-            return self.answer({"multi_user": False})
+            return self.answer({"multi_user": self.kept.profiles})
         if parts.path == f"{API}/pipelines":
             wanted = json.loads(query["filter"])["predicates"][0]["stringValue"]
-            return self.answer(
-                {"pipelines": [one for one in self.kept.pipelines if one["display_name"] == wanted]}
-            )
+            here = (wanted, query.get("namespace", ""))
+            of = [
+                one for one in self.kept.pipelines if (one["display_name"], one.get("namespace", "")) == here
+            ]
+            return self.answer({"pipelines": of})
         if parts.path.endswith("/versions"):
             of = [one for one in self.kept.versions if one["pipeline_id"] == parts.path.split("/")[-2]]
             start = int(query.get("page_token") or 0)
@@ -96,13 +100,19 @@ class Handler(JsonHandler):
         content = self.rfile.read(int(self.headers["Content-Length"]))
         kind = parts.path.removeprefix(f"{API}/")
         if kind == "pipelines/upload":
+            namespace = query.get("namespace", "")
+            if self.kept.profiles and not namespace:
+                return self.answer({"error": "shared pipeline upload denied"}, 400)
             self.kept.uploads += 1
-            made = {"pipeline_id": query["name"], "display_name": query["name"]}
+            id = "-in-".join(filter(None, [query["name"], namespace]))
+            made = {"pipeline_id": id, "display_name": query["name"], "namespace": namespace}
             self.kept.pipelines.append(made)
-            self.kept.add_version(query["name"], query["name"])
+            self.kept.add_version(id, query["name"])
         elif kind == "pipelines/upload_version":
             self.kept.uploads += 1
-            assert query["pipelineid"].encode() in content  # a pipeline's id is its name here
+            assert (
+                query["pipelineid"].partition("-in-")[0].encode() in content
+            )  # an id begins with the name here
             if query["name"] in self.kept.version_names(query["pipelineid"]):
                 return self.answer({"error": "the name already exists"}, 409)
             made = self.kept.add_version(query["pipelineid"], query["name"])

@@ -69,6 +69,22 @@ def test_upload_leaves_one_version_of_each_pipeline(server: Kept) -> None:
         assert server.version_names(f"immr-{name}") == ["2026-01"]
 
 
+@pytest.mark.usefixtures("already_compiled")
+def test_with_profiles_pipelines_are_uploaded_to_the_namespace(server: Kept) -> None:
+    """They were shared by all profiles, which a profile's user may not write to."""
+    server.profiles = True
+    server.pipelines.append({"pipeline_id": "theirs", "display_name": "immr-refresh", "namespace": "others"})
+    profile = ["--namespace", "immr", "--version", "2026-01"]
+    for _ in range(2):
+        pipelines(server, "upload", *profile)
+    pipelines(server, "run", "/immr/data/shop", "--on-cluster", *profile)
+    pipelines(server, "schedule", "/immr/data/shop", *profile)
+    assert {one["namespace"] for one in server.pipelines} == {"others", "immr"}
+    assert server.version_names("immr-refresh-in-immr") == ["2026-01"] and not server.version_names("theirs")
+    for made in (*server.runs, *server.recurringruns):
+        assert made["pipeline_version_reference"]["pipeline_id"] == "immr-refresh-in-immr"
+
+
 def test_an_existing_version_is_found_on_a_later_page_and_not_uploaded(server: Kept) -> None:
     server.page_size = 2
     server.pipelines.append({"pipeline_id": "immr-decide", "display_name": "immr-decide"})

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from immr.types import MISSING_IDS
+from immr.types import MISSING_VALUES
 from serving.wire.forms import PHOTO
 from serving.wire.problems import field_problems, invalid_fields
 from serving.wire.schemas import MAX_USER_CHARS, plain_number
@@ -24,7 +24,7 @@ _Names = Annotated[list[Annotated[str, Field(pattern=NAME_PATTERN)]], Field(max_
 
 def _one_user(user_id: str | None) -> str | None:
     """Refuses a text that stands for a missing id: all visitors without one would be one user."""
-    if user_id is not None and user_id.strip() in MISSING_IDS:
+    if user_id is not None and user_id.strip() in MISSING_VALUES:
         raise ValueError(f"{user_id!r} stands for a missing id. Leave the field out for visitors without one")
     return user_id
 

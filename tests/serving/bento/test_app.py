@@ -247,6 +247,14 @@ def test_only_items_have_pictures(client: httpx.Client, item_id: str) -> None:
     assert_problem(client.get(f"/v1/items/{item_id}/image"), 404)
 
 
+@pytest.mark.parametrize("part", ["bytes=0-1", "bytes=99999999-", "lines=1-2", "bytes=9-2"])
+@pytest.mark.parametrize("path", ["/v1/items/red/image", "/docs/static/swagger-ui.css"])
+def test_files_are_sent_whole_where_a_part_is_requested(client: httpx.Client, path: str, part: str) -> None:
+    """A part that is not there was answered in plain text instead of a problem."""
+    whole, partly = client.get(path), client.get(path, headers={"range": part})
+    assert (partly.status_code, partly.content) == (200, whole.content)
+
+
 def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
     assert_problem(client.get("/nothing"), 404, "/nothing")
     assert_problem(client.get("/v1/search"), 405, "GET")

@@ -318,8 +318,13 @@ def test_what_programs_send_for_no_user_is_refused(url: str, user_id: str) -> No
 
 
 @pytest.mark.parametrize("path", ["/v1/search", "/v1/events"])
-def test_a_compressed_body_is_refused_by_that_name(url: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("codings", "named"), [(["gzip"], "gzip"), (["GZIP, br"], "gzip, br"), (["br", "identity"], "br")]
+)
+def test_a_compressed_body_is_refused_by_that_name(
+    url: str, path: str, codings: list[str], named: str
+) -> None:
     body = gzip.compress(b'{"item_id": "red"}')
-    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    headers = [("content-type", "application/json"), *(("content-encoding", each) for each in codings)]
     answer = http_client.post(url.replace("/v1/search", path), content=body, headers=headers)
-    assert "The body is compressed (gzip)" in problem(answer, 415)
+    assert f"The body is compressed ({named})" in problem(answer, 415)
