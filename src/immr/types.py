@@ -24,12 +24,12 @@ Role: TypeAlias = str
 """What a version is in a test, one of `ALL_ROLES`: the champion, or one of up to nine challengers."""
 ALL_ROLES: tuple[Role, ...] = ("champion", "challenger", *(f"challenger-{number}" for number in range(2, 10)))
 CHALLENGER_ROLES = ALL_ROLES[1:]
-MISSING_IDS = {
+MISSING_VALUES = {
     *("null", "NULL", "(null)", "(NULL)", "N/A", "n/a"),  # databases and exports
     *("nan", "NaN", "NaT", "<NA>", "None", "undefined", "[object Object]"),  # pandas, Python, JavaScript
     *("#N/A", "#REF!", "#VALUE!", "#NAME?", "#NULL!", "#DIV/0!", "#NUM!"),  # spreadsheets
 }
-"""What programs write for a missing id: all rows and visitors without one would become one item or user.
+"""What programs write for a missing id or text: all rows and visitors without an id would become one item or user.
 
 Only as programs spell it: NAT may be an item, Nan and Null are names of people, and NA is a brand and a country.
 """

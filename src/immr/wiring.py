@@ -177,7 +177,7 @@ class Parts:
     @cached_property
     def alerts(self) -> Alerts:
         """Alerts: an `http(s)://` webhook; without a URL they wait for a process of this home that has one."""
-        from immr.alerts.waiting import WaitingAlerts
+        from immr.alerts.waiting_alerts import WaitingAlerts
         from immr.alerts.webhook import Webhook
 
         url = self.settings.alert_url

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from immr.alerts import waiting as waiting_alerts
-from immr.alerts import webhook
+from immr.alerts import waiting_alerts, webhook
 from immr.alerts.alert import Alert
-from immr.alerts.waiting import MAX_WAITING
+from immr.alerts.waiting_alerts import MAX_WAITING
 from immr.alerts.webhook import Webhook
 from immr.errors import SettingsError
 from immr.settings import Settings

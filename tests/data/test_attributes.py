@@ -25,12 +25,13 @@ def write_csv(folder, *rows):
 
 
 def test_declared_columns_become_attributes_and_missing_values_are_left_out(tmp_path):
-    file = write_csv(tmp_path, "Nike,42,x", ",,y", " Ærø ,4.25e1,z")
+    file = write_csv(tmp_path, "Nike,42,x", ",,y", " Ærø ,4.25e1,z", "nan,nan,nan")
     items = read_items(file).items
     assert [item.attributes for item in items] == [
         {"brand": "Nike", "size": 42.0},
         {},
         {"brand": "Ærø", "size": 42.5},
+        {},
     ]
     assert kinds_of(items) == {"brand": "keyword", "size": "number"}
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from immr.alerts.alert import Alert
-from immr.alerts.waiting import WaitingAlerts, is_old
+from immr.alerts.waiting_alerts import WaitingAlerts, is_old
 from immr.machine.backoff import pause_s
 
 log = logging.getLogger(__name__)

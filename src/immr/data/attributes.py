@@ -22,7 +22,7 @@ import pyarrow as pa
 from immr.data.column_types import UnsuitableTypeError, convert, why_lost
 from immr.data.pictures import additional_pictures
 from immr.errors import ContractError
-from immr.types import AttributeKind, AttributeValue, Item
+from immr.types import MISSING_VALUES, AttributeKind, AttributeValue, Item
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,6 +130,6 @@ def _packed(values: Mapping[str, AttributeValue | None]) -> str:
     present = {
         name: unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
         for name, value in values.items()
-        if value is not None and str(value).strip()
+        if value is not None and (text := str(value).strip()) and text not in MISSING_VALUES
     }
     return json.dumps(present, ensure_ascii=False)

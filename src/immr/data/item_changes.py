@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from immr.data.attributes import item_of
 from immr.data.contract import ITEMS
+from immr.data.mapping.integer_ids import IntegerIds
 from immr.data.pictures.inspection import NOT_READ, SMALLEST_SIDE_PX, Inspection, inspect
 from immr.data.pictures.remote.downloads import Downloads, Fetched, is_fetched
 from immr.data.sources.shop import Shop
@@ -113,7 +114,8 @@ def read_ids(file: Path) -> list[str]:
     try:
         if file.suffix == ".csv":
             as_text = csv.ConvertOptions(include_columns=["item_id"], column_types={"item_id": pa.string()})
-            ids = csv.read_csv(file, convert_options=as_text)["item_id"].to_pylist()
+            read = csv.read_csv(file, convert_options=as_text)["item_id"].combine_chunks()
+            ids = IntegerIds().of_column("item_id", read).to_pylist()
         else:
             ids = pq.read_table(file, columns=["item_id"])["item_id"].cast(pa.string()).to_pylist()
     except (pa.ArrowException, KeyError) as error:

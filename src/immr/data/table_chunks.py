@@ -16,6 +16,7 @@ from immr.data.mapping.category_paths import canonical_path
 from immr.data.pictures import additional_pictures, picture_files
 from immr.data.sources.table_parts import MALFORMED
 from immr.errors import ContractError
+from immr.types import MISSING_VALUES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +75,8 @@ def typed(batch: pa.RecordBatch, contract: TableContract, place: str, beside: st
         columns[name] = _series(converted)
     frame = pd.DataFrame(columns)
     if "description" in frame:
-        frame["description"] = frame["description"].fillna("")
+        texts = frame["description"].fillna("")
+        frame["description"] = texts.mask(texts.str.strip().isin(MISSING_VALUES), "")
     if "category" in frame:
         frame["category"] = _in_one_form(frame["category"])
     if "image" in frame:

@@ -94,6 +94,36 @@ def test_shopify(tmp_path: Path, export: str) -> None:
     assert [found[name].stock for name in categories] == [12.0, None, 0.0, None]
 
 
+@pytest.mark.parametrize("price", ["abc", "N/A", '"1,299.00"', "-1"])
+def test_a_variant_whose_price_cannot_be_read_leaves_the_price_to_the_others(
+    tmp_path: Path, price: str
+) -> None:
+    """A negative one once made the whole item rejected."""
+    found = items_of(tmp_path, SHOPIFY.replace("deny,1.49,", f"deny,{price},"))
+    assert found["apple"].price == 2.99
+
+
+@pytest.mark.parametrize(
+    ("export", "item_id", "price", "reason"),
+    [
+        (SHOPIFY, "milk", ("deny,1.19,", "deny,abc,"), "price is not a number"),
+        (SHOPIFY, "milk", ("deny,1.19,", "deny,-1,"), "price is negative"),
+        (SHOPIFY, "milk", ("deny,1.19,", "deny,,"), "price is missing"),
+        (WOO, "45", ('"42,5","45"', "abc,45"), "price is not a number"),
+        (WOO, "50", (",,7,,", ",,abc,,"), "price is not a number"),
+        (MAGENTO, "24-MB01", (",34.000000,", ",abc,"), "price is not a number"),
+    ],
+)
+def test_an_item_without_a_readable_price_is_rejected_for_that(
+    tmp_path: Path, export: str, item_id: str, price: tuple[str, str], reason: str
+) -> None:
+    """The reason was always that its price is missing."""
+    (tmp_path / "export.csv").write_text(export.replace(*price))
+    (tmp_path / "map.toml").write_text(proposed_mapping(check(tmp_path / "export.csv")))
+    counts = read_items(tmp_path / "export.csv", tmp_path / "map.toml").counts
+    assert (counts.rejected, counts.examples) == ({reason: 1}, {reason: [item_id]})
+
+
 def test_a_shopify_shop_with_several_locations_has_an_unknown_stock(tmp_path: Path) -> None:
     """Its export has no quantities, so nothing is sold out."""
     rows = csv.DictReader(io.StringIO(SHOPIFY))

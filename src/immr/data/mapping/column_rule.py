@@ -16,6 +16,7 @@ from immr.data.mapping.numbers import read_numbers
 from immr.data.mapping.picture_lists import first_pictures, read_picture_lists
 from immr.data.mapping.times import read_times
 from immr.errors import ContractError
+from immr.types import MISSING_VALUES
 
 DecimalMark = Literal[".", ","]
 TimeUnit = Literal["s", "ms", "us", "ns"]
@@ -136,9 +137,12 @@ class ColumnRule:
         if self.default is None:
             return values
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-            missing = [""] if isinstance(self.default, str) else NO_VALUE
-            words = pc.utf8_lower(pc.utf8_trim_whitespace(values))
-            values = pc.if_else(pc.is_in(words, value_set=pa.array(missing)), None, values)
+            words = pc.utf8_trim_whitespace(values)
+            if isinstance(self.default, str):
+                is_missing = pc.is_in(words, value_set=pa.array(["", *MISSING_VALUES]))
+            else:
+                is_missing = pc.is_in(pc.utf8_lower(words), value_set=pa.array(NO_VALUE))
+            values = pc.if_else(is_missing, None, values)
             return pc.fill_null(values, str(self.default))
         if pa.types.is_null(values.type):
             return pa.array([self.default] * len(values))

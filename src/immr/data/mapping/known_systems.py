@@ -1,5 +1,7 @@
 """Shop systems whose product export is known by its columns, and the query that makes items of its rows.
 
+An item whose prices cannot be read keeps one of them as it is written, so that its row is rejected for that.
+
 Shopify writes a line for each variant and picture; WooCommerce and Magento write variants as products of their own.
 """
 
@@ -38,7 +40,8 @@ SELECT * EXCLUDE pictures, pictures[1] AS image, pictures[2:21] AS images
 FROM (
     SELECT "Handle" AS item_id, max("Title") AS title, max("Body (HTML)") AS description,
         coalesce(nullif(max("Product Category"), ''), nullif(max("Type"), ''), 'All') AS category,
-        min(TRY_CAST("Variant Price" AS DOUBLE)) AS price, max("Vendor") AS brand,
+        coalesce(CAST(min(TRY_CAST("Variant Price" AS DOUBLE)) FILTER (TRY_CAST("Variant Price" AS DOUBLE) >= 0)
+            AS VARCHAR), max(nullif("Variant Price", ''))) AS price, max("Vendor") AS brand,
         CASE WHEN bool_and("Variant Inventory Qty" = '') OR bool_or("Variant Price" <> ''
             AND ("Variant Inventory Tracker" = '' OR lower("Variant Inventory Policy") = 'continue')) THEN NULL
             ELSE sum(greatest(TRY_CAST("Variant Inventory Qty" AS INT), 0)) END AS stock,
@@ -60,20 +63,24 @@ _SHOPIFY_TEMPLATE = {
 }
 """Columns of Shopify's newer sample file, by their older names; both are in use."""
 _SHOPIFY_NOTE = (
-    "a product's variants are one item, with the lowest price and the stock of all; drafts and what is not in the "
-    "online store are left out; the stock is unknown without {}, as in the export of a shop with several locations"
+    "a product's variants are one item, with the lowest price that can be read and the stock of all; drafts and what "
+    "is not in the online store are left out; the stock is unknown without {}, as in the export of a shop with "
+    "several locations"
 )
 _WOO = r"""
 WITH products AS (
     SELECT *, rowid AS line, string_split(replace(replace("Categories", '&amp;', '&'), '\,', chr(1)), ',') AS paths,
         string_split("Images", ', ') AS pictures,
-        TRY_CAST(replace(coalesce(nullif("Sale price", ''), "Regular price"), ',', '.') AS DOUBLE) AS price
+        nullif(coalesce(nullif("Sale price", ''), "Regular price"), '') AS given,
+        TRY_CAST(replace(given, ',', '.') AS DOUBLE) AS price
     FROM rows
 ), variations AS (
-    SELECT "Parent" AS product, min(price) AS price, flatten(list(pictures ORDER BY line)) AS pictures
+    SELECT "Parent" AS product, min(price) FILTER (price >= 0) AS price, max(given) AS given,
+        flatten(list(pictures ORDER BY line)) AS pictures
     FROM products WHERE "Type" LIKE 'variation%' AND "Published" = '1' GROUP BY "Parent"
 )
-SELECT "ID" AS item_id, "Name" AS title, "Brands" AS brand, coalesce(p.price, v.price) AS price,
+SELECT "ID" AS item_id, "Name" AS title, "Brands" AS brand,
+    coalesce(CAST(coalesce(p.price, v.price) AS VARCHAR), p.given, v.given) AS price,
     replace(coalesce(nullif("Description", ''), "Short description"), '\n', ' ') AS description,
     replace(list_sort([{'n': -len(string_split(path, '>')), 'path': trim(path)} FOR path IN paths])[1].path,
         chr(1), ',') AS category,
@@ -93,7 +100,8 @@ WITH products AS (
         FROM products) parent
     JOIN products child ON child."sku" = child_sku GROUP BY parent.line
 )
-SELECT "sku" AS item_id, "name" AS title, coalesce(nullif(own_price, 0), v.price, own_price) AS price,
+SELECT "sku" AS item_id, "name" AS title,
+    coalesce(CAST(coalesce(nullif(own_price, 0), v.price, own_price) AS VARCHAR), nullif(p."price", '')) AS price,
     "updated_at" AS updated_at, "additional_attributes" AS additional_attributes,
     coalesce(nullif("description", ''), "short_description") AS description,
     regexp_replace(list_sort([{'n': -len(string_split(path, '/')), 'path': path} FOR path IN paths])[1].path,
@@ -120,8 +128,8 @@ KNOWN_SYSTEMS = (
         "WooCommerce",
         frozenset({"Regular price", "In stock?", "Images", "Parent"}),
         _WOO,
-        "variations belong to their product, with the lowest price; of several categories the deepest is taken; "
-        "what is not published is left out",
+        "variations belong to their product, with the lowest price that can be read; of several categories the "
+        "deepest is taken; what is not published is left out",
     ),
     KnownSystem(
         "Magento",

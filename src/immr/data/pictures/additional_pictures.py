@@ -16,6 +16,7 @@ import pyarrow as pa
 from immr.data.column_types import UnsuitableTypeError, convert, is_list, json_nested
 from immr.data.pictures import picture_files
 from immr.errors import ContractError
+from immr.types import MISSING_VALUES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,9 @@ def pack(
     lists = _lists(values, place)
     for row, (uris, first) in enumerate(zip(lists, main or [None] * len(lists), strict=True)):
         texts = [] if uris is None else [text.strip() for text in uris if isinstance(text, str)]
-        texts = [text for text in dict.fromkeys(texts) if text and text != first]
+        texts = [
+            text for text in dict.fromkeys(texts) if text and text != first and text not in MISSING_VALUES
+        ]
         wrong = uris is not None and any(not isinstance(text, str | None) for text in uris)
         if wrong or len(texts) > MAX_PICTURES:
             reason = _NO_LIST if wrong else _TOO_MANY

@@ -12,18 +12,19 @@ import pyarrow as pa
 
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS, TableContract
+from immr.data.mapping.integer_ids import IntegerIds
 from immr.data.mapping.shop_map import ShopMap, TableMap
-from immr.data.pictures import additional_pictures, picture_files
-from immr.data.sources.files import SUFFIXES, FilePart, is_table, may_be_anything, not_a_table
+from immr.data.pictures import picture_files
+from immr.data.sources.files import FilePart, is_table, not_a_table
 from immr.data.sources.locations import Location
 from immr.data.sources.sql_tables import QueriedPart
+from immr.data.sources.table_folders import parts_at, parts_in
 from immr.data.sources.table_parts import CHUNK_ROWS, TablePart
 from immr.data.sources.warehouse import WarehousePart, is_warehouse, tables_of
 from immr.errors import ContractError
 from immr.settings import without_credentials
 from immr.types import AttributeKind
 
-_SPARKS = (".parquet", ".csv", ".json")  # folders
 _COLUMNS_SHOWN = 12  # in a message
 
 
@@ -72,12 +73,13 @@ class ShopTable:
             varies = isinstance(part, QueriedPart) or (
                 isinstance(part, FilePart) and part.kind == "JSON-lines"
             )
+            ids = IntegerIds()
             if not varies:
                 self._check_columns(part.columns(), part)
             for batch in part.batches(rows, None if varies else needed):
                 if varies:
                     self._check_columns(batch.schema.names, part)
-                mapped = mapping.apply(batch, part.place)
+                mapped = ids.read(mapping.apply(batch, part.place))
                 yield Chunk(batch, mapped.select(list(columns)) if columns else mapped, part)
 
     def _check_columns(self, there: Sequence[str], part: TablePart) -> None:
@@ -201,12 +203,12 @@ class Shop:
             contract = contract.with_attributes(self.attributes())
             mapping.check_known(contract, "the mapping")
         if mapping.source and not (contract.name == ITEMS.name and self._is_one_file):
-            parts: Sequence[TablePart] = _parts_at(self._beside_source(mapping.source), mapping, contract)
+            parts: Sequence[TablePart] = parts_at(self._beside_source(mapping.source), mapping, contract)
         elif is_warehouse(self.uri):
             names = [name for name in tables_of(self.uri) if name == contract.name]
             parts = [WarehousePart(self.uri, name) for name in names]
         else:
-            parts = _parts_in(Location.of(self.uri), mapping, contract)
+            parts = parts_in(Location.of(self.uri), mapping, contract)
         if parts and mapping.sql:
             parts = [QueriedPart(parts, mapping.sql, contract.name)]
         if not parts:
@@ -248,72 +250,3 @@ class Shop:
         if location.has_wildcards:
             return re.split(r"/[^/]*[*?\[]", location.uri)[0]
         return location.uri.rpartition("/")[0] if is_table(location) and location.is_file() else location.uri
-
-
-def _parts_at(source: str, mapping: TableMap, contract: TableContract) -> Sequence[TablePart]:
-    if is_warehouse(source):
-        url, _, name = source.partition("#")
-        return [WarehousePart(url, name or contract.name)]
-    location = Location.of(source)
-    found = list(location.matching())
-    return _files(found or location.files(recursive=True), location, mapping, contract)
-
-
-def _parts_in(location: Location, mapping: TableMap, contract: TableContract) -> list[FilePart]:
-    """The files of a table in a folder, in the order of their names; a single file is a catalogue.
-
-    `items.parquet` (or .csv, .jsonl, …), else parts `items-*.parquet`, else all files in and below a folder
-    `items`, or `items.parquet`, `items.csv` …, as Spark names its folders. An `items.json` beside such parts may be
-    anything, such as their schema.
-    """
-    name = contract.name
-    if is_table(location) and location.is_file():
-        return [_file(location, location, mapping, contract)] if name == "items" else []
-    likely = [suffix for suffix in SUFFIXES if not suffix.startswith(".txt")]  # each is a request
-    whole = [path for suffix in likely if (path := location / f"{name}{suffix}").is_file()]
-    found, whole = {path.name for path in whole}, _sure(whole)
-    if len(whole) > 1:
-        raise ContractError(
-            f"{location.uri} has {' and '.join(path.name for path in whole)}: keep one of them"
-        )
-    if not whole or may_be_anything(whole[0]):
-        named = (f"{name}-", f"{name}_", f"{name}.txt")
-        beside = [each for each in location.files() if each.name.startswith(named)]
-        folders = [name, *(f"{name}{suffix}" for suffix in _SPARKS)]
-        below = [
-            each
-            for place in folders
-            if place not in found
-            for each in (location / place).files(recursive=True)
-        ]
-        parts = sorted(beside + below, key=lambda each: each.path)
-        if not whole or any(is_table(each) and not may_be_anything(each) for each in parts):
-            whole = parts
-    return _files(whole, location, mapping, contract)
-
-
-def _files(
-    locations: Sequence[Location], folder: Location, mapping: TableMap, contract: TableContract
-) -> list[FilePart]:
-    """Those that are tables. Of several, text files of no bytes are left out: Spark writes them for no rows."""
-    tables = _sure([each for each in locations if is_table(each)])
-    filled = [each for each in tables if not each.is_empty or each.name.endswith(".parquet")]
-    return [_file(each, folder, mapping, contract) for each in filled or tables]
-
-
-def _sure(tables: list[Location]) -> list[Location]:
-    """Beside files of other kinds, a .json or .txt may be anything, such as a schema or a note."""
-    return [each for each in tables if not may_be_anything(each)] or tables
-
-
-def _file(location: Location, folder: Location, mapping: TableMap, contract: TableContract) -> FilePart:
-    named = (frozenset(contract.columns.names) | contract.attributes.keys()) - mapping.columns.keys()
-    by_sql = bool(mapping.sql) or any(rule.sql for rule in mapping.columns.values())  # may read any column
-    return FilePart(
-        location,
-        mapping.delimiter,
-        mapping.encoding,
-        flat=frozenset() if mapping.sql else named - {additional_pictures.COLUMN},
-        read=None if by_sql else named | mapping.sources,
-        partitions=folder.partitions(location),
-    )

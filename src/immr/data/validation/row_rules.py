@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from immr.data.contract import IMPRESSIONS, TIMESTAMP, TableContract
-from immr.types import MISSING_IDS
+from immr.types import MISSING_VALUES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _LAST_POSITION = 2**31 - 1
 _CLOCK_TOLERANCE = timedelta(days=1)  # local times without a zone are up to 14 hours ahead
 _FIRST_YEAR = 2000
-_ROUNDED = r"\d([.,]\d+[eE]\+?|[eE]\+)\d+$"  # 4.00638E+12: different products may have become one
+_ROUNDED = (
+    r"(?:\d([.,]\d+[eE]\+?|[eE]\+)\d+|\d{16,}\.0)$"  # 4.00638E+12: different products may have become one
+)
 _BLANK = "^[\\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\u3000\ufeff]*$"  # nothing to see
 _CONTROL = r"[\x00-\x1f\x7f]"
 _IDS = ("item_id", "query_id", "user_id")
@@ -65,9 +67,9 @@ def rules_of(contract: TableContract, now: datetime) -> Any:
             ]
         if contract.key == (column.name,):
             checks = [*checks, *_id_checks(column.name)]
-        if column.name in _IDS:
+        if column.name in (*_IDS, "title"):
             reason = f"{column.name} stands for a missing value, as null and nan do"
-            checks = [*checks, pandera.Check(_is_an_id, error=reason)]
+            checks = [*checks, pandera.Check(_is_a_value, error=reason)]
         columns[column.name] = pandera.Column(None, checks, nullable=column.name in contract.may_lack)
     across = (
         [pandera.Check(_clicked_before_ordered, error="ordered but not clicked")]
@@ -95,8 +97,8 @@ def _id_checks(name: str) -> list[Any]:
     ]
 
 
-def _is_an_id(ids: pd.Series[str]) -> pd.Series[bool]:
-    return ~ids.str.strip().isin(MISSING_IDS)
+def _is_a_value(texts: pd.Series[str]) -> pd.Series[bool]:
+    return ~texts.str.strip().isin(MISSING_VALUES)
 
 
 def _clicked_before_ordered(frame: pd.DataFrame) -> pd.Series[bool]:

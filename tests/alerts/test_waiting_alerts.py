@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from immr.alerts import waiting
+from immr.alerts import waiting_alerts
 from immr.alerts.alert import Alert
-from immr.alerts.waiting import WaitingAlerts
+from immr.alerts.waiting_alerts import WaitingAlerts
 
 
 def test_only_the_alerts_of_the_last_day_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,14 +16,14 @@ def test_only_the_alerts_of_the_last_day_wait(tmp_path: Path, monkeypatch: pytes
     alerts.send(Alert("first", ""))
     alerts.send(Alert("second", ""))
     assert [file.read_text() for file in alerts.files()] == ['{"text": "*first*"}', '{"text": "*second*"}']
-    monkeypatch.setattr(waiting, "MAX_AGE_S", -1.0)
+    monkeypatch.setattr(waiting_alerts, "MAX_AGE_S", -1.0)
     alerts.send(Alert("third", ""))
     assert alerts.files() == []
 
 
 def test_the_oldest_of_too_many_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     alerts = WaitingAlerts(tmp_path / "alerts")
-    for number in range(waiting.MAX_WAITING + 1):
+    for number in range(waiting_alerts.MAX_WAITING + 1):
         alerts.send(Alert(str(number), ""))
-    assert len(alerts.files()) == waiting.MAX_WAITING
+    assert len(alerts.files()) == waiting_alerts.MAX_WAITING
     assert alerts.files()[0].read_text() == '{"text": "*1*"}' and "the oldest is dropped" in caplog.text

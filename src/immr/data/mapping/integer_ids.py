@@ -1,0 +1,51 @@
+"""Ids that pandas wrote as floating-point numbers, because their column has gaps: 17.0 for 17."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from immr.types import MISSING_VALUES
+
+ID_COLUMNS = ("item_id", "query_id", "user_id")
+_WHOLE_NUMBER = r"^\d{1,15}(\.0)?$"  # one with more digits may be rounded
+_POINT_ZERO = r"^(\d{1,15})\.0$"
+
+
+class IntegerIds:
+    """Reads the ids of one file or query, which must all be read alike.
+
+    Its first rows decide: if all their ids are whole numbers, `17.0` is read as `17` throughout. A shop with an id
+    1.5 may have another thing called 1.0.
+    """
+
+    def __init__(self) -> None:
+        self._are_whole: dict[str, bool] = {}
+
+    def read(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The same rows with ids as integers are written.
+
+        Args:
+            batch: the next rows, with the contract's columns; ids that are not text stay as they are.
+        """
+        for name in ID_COLUMNS:
+            if batch.schema.names.count(name) != 1:
+                continue
+            number = batch.schema.names.index(name)
+            ids = batch.column(number)
+            if pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type):
+                batch = batch.set_column(number, batch.schema.field(number), self.of_column(name, ids))
+        return batch
+
+    def of_column(self, name: str, ids: pa.Array) -> pa.Array:
+        """The next values of one column of text."""
+        if name not in self._are_whole:
+            texts = pc.utf8_trim_whitespace(ids.drop_null())
+            given = texts.filter(
+                pc.invert(pc.is_in(texts, value_set=pa.array(["", *MISSING_VALUES], texts.type)))
+            )
+            if len(given):
+                self._are_whole[name] = bool(pc.all(pc.match_substring_regex(given, _WHOLE_NUMBER)).as_py())
+        if not self._are_whole.get(name):
+            return ids
+        return pc.replace_substring_regex(ids, _POINT_ZERO, r"\1")

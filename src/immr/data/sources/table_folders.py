@@ -1,0 +1,98 @@
+"""The files of a folder that are one of the contract's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+from immr.data.contract import TableContract
+from immr.data.mapping.shop_map import TableMap
+from immr.data.pictures import additional_pictures
+from immr.data.sources.files import SUFFIXES, FilePart, is_table, may_be_anything
+from immr.data.sources.locations import Location
+from immr.data.sources.table_parts import TablePart
+from immr.data.sources.warehouse import WarehousePart, is_warehouse
+from immr.errors import ContractError
+
+_SPARKS = (".parquet", ".csv", ".json")  # folders
+
+
+def parts_at(source: str, mapping: TableMap, contract: TableContract) -> Sequence[TablePart]:
+    """The parts of a table at its own source: a warehouse, a file, a folder or a path with wildcards.
+
+    Raises:
+        ContractError: a file system does not answer.
+    """
+    if is_warehouse(source):
+        url, _, name = source.partition("#")
+        return [WarehousePart(url, name or contract.name)]
+    location = Location.of(source)
+    found = list(location.matching())
+    return _files(found or location.files(recursive=True), location, mapping, contract)
+
+
+def parts_in(location: Location, mapping: TableMap, contract: TableContract) -> list[FilePart]:
+    """The files of a table in a folder, in the order of their names; a single file is a catalogue.
+
+    A table is `items.parquet` (or .csv, .jsonl, …), else parts `items-*.parquet` and all files in and below a folder
+    `items`, or `items.parquet`, `items.csv` …, as Spark names its folders. An `items.json` beside such parts may be
+    anything, such as their schema.
+
+    Raises:
+        ContractError: beside the table's file there is another file or folder of it, or a file system does not
+            answer.
+    """
+    name = contract.name
+    if is_table(location) and location.is_file():
+        return [_file(location, location, mapping, contract)] if name == "items" else []
+    likely = [suffix for suffix in SUFFIXES if not suffix.startswith(".txt")]  # each is a request
+    whole = [path for suffix in likely if (path := location / f"{name}{suffix}").is_file()]
+    found, whole = {path.name for path in whole}, _sure(whole)
+    folders = [name, *(f"{name}{suffix}" for suffix in _SPARKS)]
+    below = {
+        f"{folder}/": (location / folder).files(recursive=True) for folder in folders if folder not in found
+    }
+    if len(whole) > 1 or (whole and not may_be_anything(whole[0])):
+        forms = [path.name for path in whole] + [form for form, files in below.items() if _has_table(files)]
+        if len(forms) > 1:
+            raise ContractError(
+                f"{location.uri} has {' and '.join(forms)}, and each may be the table {name}: keep one of them, and "
+                "remove or rename what is out of date"
+            )
+        return _files(whole, location, mapping, contract)
+    named = (f"{name}-", f"{name}_", f"{name}.txt")
+    beside = [each for each in location.files() if each.name.startswith(named)]
+    parts = sorted([*beside, *chain.from_iterable(below.values())], key=lambda each: each.path)
+    return _files(parts if not whole or _has_table(parts) else whole, location, mapping, contract)
+
+
+def _has_table(files: Sequence[Location]) -> bool:
+    """Whether one of the files is a table, and neither a schema nor a note."""
+    return any(is_table(each) and not may_be_anything(each) for each in files)
+
+
+def _files(
+    locations: Sequence[Location], folder: Location, mapping: TableMap, contract: TableContract
+) -> list[FilePart]:
+    """Those that are tables. Of several, text files of no bytes are left out: Spark writes them for no rows."""
+    tables = _sure([each for each in locations if is_table(each)])
+    filled = [each for each in tables if not each.is_empty or each.name.endswith(".parquet")]
+    return [_file(each, folder, mapping, contract) for each in filled or tables]
+
+
+def _sure(tables: list[Location]) -> list[Location]:
+    """Beside files of other kinds, a .json or .txt may be anything, such as a schema or a note."""
+    return [each for each in tables if not may_be_anything(each)] or tables
+
+
+def _file(location: Location, folder: Location, mapping: TableMap, contract: TableContract) -> FilePart:
+    named = (frozenset(contract.columns.names) | contract.attributes.keys()) - mapping.columns.keys()
+    by_sql = bool(mapping.sql) or any(rule.sql for rule in mapping.columns.values())  # may read any column
+    return FilePart(
+        location,
+        mapping.delimiter,
+        mapping.encoding,
+        flat=frozenset() if mapping.sql else named - {additional_pictures.COLUMN},
+        read=None if by_sql else named | mapping.sources,
+        partitions=folder.partitions(location),
+    )
