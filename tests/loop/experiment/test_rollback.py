@@ -145,7 +145,7 @@ def test_a_test_that_a_rollback_ends_keeps_its_report(
         shop(deployed, running, {"champion": 6, "challenger": 6}, users=300)
         if is_killed:
             with monkeypatch.context() as killed:
-                killed.setattr("immr.loop.experiment.noting.complete_notes", lambda _: 1 / 0)
+                killed.setattr("immr.loop.experiment.save_change.complete_change", lambda _: 1 / 0)
                 with pytest.raises(ZeroDivisionError):
                     roll_back(parts)
             decide(parts, apply=True)
