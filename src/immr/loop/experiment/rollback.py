@@ -69,7 +69,8 @@ def complete_rollback(parts: Parts, experiment: Experiment) -> None:
 
 def _switch_back(parts: Parts, experiment: Experiment) -> Experiment:
     """Write the experiment file, and a marker that registry and deployment have yet to be changed."""
-    back = changes.roll_back(experiment, datetime.now(UTC))
+    now = datetime.now(UTC)
+    back = changes.roll_back(experiment, now)
     version, url = back.champion.model_version, back.champion.url
     home_id = parts.settings.home_id if parts.settings.deploys_here else ""
     if reason := not_ready_because(url, version, home_id=home_id):
@@ -86,7 +87,7 @@ def _switch_back(parts: Parts, experiment: Experiment) -> Experiment:
     bad, events, ended = experiment.champion.model_version, [], None
     if experiment.state == "running" and experiment.challengers:
         events = events_of(experiment, "rolled back", f"All users get {version} again, by hand.")
-        ended = changes.stop(experiment)
+        ended = changes.stop(experiment, now)
     text = f"All users get {version} again."
     alert = Alert(f"{bad} was rolled back by hand", text, parts.settings.page_link)
     events += rollback_events(parts, bad, version)
