@@ -91,8 +91,12 @@ def shop(
     users: int = 1500,
     fails: bool = False,
     visit: int = 0,
+    every_s: float = 1.0,
 ) -> None:
-    """One search of ten items per user; `rates` of 20 users click twice; with `fails` the challenger is down."""
+    """One search of ten items per user; `rates` of 20 users click twice; with `fails` the challenger is down.
+
+    With a small `every_s` all of them are over when a test is stopped by hand.
+    """
     log = connect(settings).events
     assert running.started is not None
     with log.batch():  # one commit
@@ -100,7 +104,7 @@ def shop(
             variant, name = assign(running, f"user-{number}"), group(running, f"user-{number}")
             down = fails and name == "challenger"
             version = running.champion.model_version if down else variant.model_version
-            ts = running.started + timedelta(seconds=number, hours=visit)
+            ts = running.started + timedelta(seconds=every_s * number, hours=visit)
             query = f"{running.salt}-{visit}-{number}"
             search = SearchRecord(query, f"user-{number}", ts, name, version, 20, 10, False, down)
             shown = [

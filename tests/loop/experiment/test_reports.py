@@ -28,7 +28,7 @@ def test_a_report_that_fails_keeps_no_user_in_a_bad_version(
 ) -> None:
     """An error in a chart ended the command before the test's line in the history."""
     monkeypatch.setattr("immr.readout.formats.report.render", broken)
-    shop(deployed, start(connect(deployed)), {"champion": 8, "challenger": 2}, users=400)
+    shop(deployed, start(connect(deployed)), {"champion": 8, "challenger": 2}, users=400, every_s=1e-4)
     with caplog.at_level(logging.WARNING):
         if by_hand:
             stop(connect(deployed))

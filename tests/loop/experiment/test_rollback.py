@@ -142,7 +142,7 @@ def test_a_test_that_a_rollback_ends_keeps_its_report(
         give_roles(deployed, {"challenger": "immr-3"})
         move(deployed, {"immr-3": challenger})
         running = start(parts)
-        shop(deployed, running, {"champion": 6, "challenger": 6}, users=300)
+        shop(deployed, running, {"champion": 6, "challenger": 6}, users=300, every_s=1e-4)
         if is_killed:
             with monkeypatch.context() as killed:
                 killed.setattr("immr.loop.experiment.save_change.complete_change", lambda _: 1 / 0)

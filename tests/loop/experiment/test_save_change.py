@@ -85,7 +85,7 @@ def test_report_and_alert_of_a_decision_survive_a_kill(
 def test_the_report_of_a_stopped_test_survives_a_kill(
     deployed: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop(deployed, start(connect(deployed)), {"champion": 6, "challenger": 6}, users=300)
+    shop(deployed, start(connect(deployed)), {"champion": 6, "challenger": 6}, users=300, every_s=1e-4)
     with monkeypatch.context() as killed:
         killed.setattr("immr.loop.experiment.save_change.read_out", _die)
         with pytest.raises(Killed):
