@@ -70,7 +70,7 @@ class Item:
     updated_at: datetime
     stock: float | None = None  # units for sale; None if unknown
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)  # declared by the shop
-    images: tuple[str, ...] = ()  # further pictures, like `image`
+    images: tuple[str, ...] = ()  # additional pictures, like `image`
 
     @property
     def pictures(self) -> tuple[str, ...]:

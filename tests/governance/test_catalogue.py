@@ -61,4 +61,4 @@ def test_further_pictures_are_kept_if_they_can_be_read(
     shop = Shop.catalogue(pictures / "items.csv")
     items = catalogue_set(shop, pictures / "set", GovernanceRecipe()).items
     assert [item.images for item in items] == [(f"{pictures}/1.png",), ()]
-    assert "left out 1 further picture of items" in caplog.text and "broken.png" in caplog.text
+    assert "left out 1 additional picture of items" in caplog.text and "broken.png" in caplog.text

@@ -86,6 +86,6 @@ def test_pictures_that_are_left_out_are_counted_but_not_kept(
     )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert "left out 12,001 further pictures of items, such as " in caplog.text
+    assert "left out 12,001 additional pictures of items, such as " in caplog.text
     assert duckdb_workspace.rows(seen["items"].filter(seen["items"].images.isnull())) == items
     assert peak - before < 12_000_000  # 9.2 MB; with an inspection of each picture 15.5 MB

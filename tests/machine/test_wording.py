@@ -13,7 +13,7 @@ from immr.machine.wording import by_number, counted
         ("search", "searches"),
         ("query", "queries"),
         ("day", "days"),
-        ("further picture", "further pictures"),
+        ("additional picture", "additional pictures"),
     ],
 )
 def test_a_noun_follows_its_number(noun: str, several: str) -> None:

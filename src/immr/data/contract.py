@@ -53,7 +53,7 @@ ITEMS = TableContract(
             "price": pa.float64(),
             "updated_at": TIMESTAMP,
             "stock": pa.float64(),
-            "images": pa.string(),  # further pictures, packed by `immr.data.pictures.additional_pictures`
+            "images": pa.string(),  # additional pictures, packed by `immr.data.pictures.additional_pictures`
         }
     ),
     key=("item_id",),

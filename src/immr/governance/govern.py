@@ -90,7 +90,7 @@ def item_columns(admitted: Path) -> pa.Schema:
 
 def input_of(workspace: Workspace, table: Any, contract: TableContract) -> dict[str, Any]:
     """Rows and hash of a table with pictures, for the manifest."""
-    # today's stock and further pictures do not affect training; pictures are identified by their content
+    # today's stock and additional pictures do not affect training; pictures are identified by their content
     columns = [name for name in contract.columns.names if name not in ("image", "stock", "images")]
     return manifest.of_rows(workspace.batches(table.select(*columns, "image_sha256"), contract.key))
 

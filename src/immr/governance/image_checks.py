@@ -99,7 +99,7 @@ def inspected(
 def _with_further(
     workspace: Workspace, items: Any, recipe: GovernanceRecipe, downloads: Downloads | None
 ) -> Any:
-    """The items with the further pictures that are usable; an item is not refused for one of them."""
+    """The items with the additional pictures that are usable; an item is not refused for one of them."""
     some = items.filter(items.images.notnull()).select("item_id", "images")
     path = workspace.scratch / "further.parquet"
     schema = pa.schema({"of": pa.string(), "usable": pa.string()})
@@ -107,7 +107,7 @@ def _with_further(
     with (
         pq.ParquetWriter(path, schema) as writer,
         pq.ParquetWriter(refused, _REFUSED_FURTHER) as refusals,
-        ProgressBar("checking further pictures", 0, "pictures") as progress,
+        ProgressBar("checking additional pictures", 0, "pictures") as progress,
     ):
         for batch in _slices(workspace.batches(some, ["item_id"])):
             uris = [additional_pictures.unpack(text) for text in batch["images"].to_pylist()]
@@ -127,7 +127,7 @@ def _with_further(
             refusals.write_table(pa.table({"image": left_out}, schema=_REFUSED_FURTHER))
     if example:
         number = workspace.rows(workspace.read(refused).distinct())  # slices may share pictures
-        _log.warning("left out %s of items, such as %s", counted(number, "further picture"), example)
+        _log.warning("left out %s of items, such as %s", counted(number, "additional picture"), example)
     usable = workspace.read(path)
     joined = items.left_join(usable, items.item_id == usable.of)
     return workspace.keep(joined.mutate(images=joined.usable).drop("of", "usable"))

@@ -19,7 +19,7 @@ def need(items: int, dim: int, here: bool = True, further: int = 0) -> Need:
         items: Number of documents.
         dim: Numbers in an embedding.
         here: Whether the database is embedded in this process.
-        further: Embeddings of all items beyond the first of each: of further pictures and of class photos.
+        further: Embeddings of all items beyond the first of each: of additional pictures and of class photos.
     """
     numbers = _FLOAT * dim * (items + further)
     memory = _BASE + items * _ITEM + numbers * (_COPIES if here else 2)

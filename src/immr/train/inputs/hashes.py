@@ -17,7 +17,7 @@ def shared_hashes(
     Args:
         uris: pictures that must be there.
         world: this rank.
-        optional: further pictures; those that cannot be read are left out.
+        optional: additional pictures; those that cannot be read are left out.
         known: hashes that are known already, the same on all ranks; these pictures are not read.
 
     Raises:
