@@ -73,7 +73,7 @@ def test_impressions_of_another_system(tmp_path: Path) -> None:
 
 
 def test_a_click_log_with_gaps(tmp_path: Path) -> None:
-    """Some values are missing; a brand is not taken for additional pictures, because their names are a little alike."""
+    """Some values are missing; a brand is not taken for additional pictures, although names are alike."""
     (tmp_path / "klicks.csv").write_text(
         "Anfrage;Artikelnummer;Rang;geklickt;gekauft;Zeit\n"
         "q1;4711;1;ja;nein;2026-11-01 10:00:00\nq1;0815;2;nein;nein;2026-11-01 10:00:00\n"
