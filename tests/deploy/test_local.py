@@ -154,7 +154,7 @@ def test_processes_of_a_killed_run_are_found_and_stopped(tmp_path: Path) -> None
     code = (
         "import os, subprocess, sys\n"
         "from pathlib import Path\n"
-        "from immr.deploy import marked\n"
+        "from immr.deploy import process_marks\n"
         "environment = {**os.environ, process_marks.MARK: process_marks.mark(Path(sys.argv[1]), 'champion')}\n"
         "sleeper = ['sleep', '600']\n"
         "print(subprocess.Popen(sleeper, env=environment, start_new_session=True).pid, flush=True)\n"
