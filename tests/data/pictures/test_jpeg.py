@@ -1,5 +1,9 @@
 """JPEGs without an end marker, and those that cannot be decoded at a reduced size."""
 
+import itertools
+import re
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,6 +36,42 @@ def test_a_picture_with_missing_lines_is_broken_at_any_size(
 ) -> None:
     with pytest.raises(ImageError, match="truncated"):
         decode(encoded(NOISE, "JPEG", **options)[:-lost], min_side_px)
+
+
+def declaring(content: bytes, height: int) -> bytes:
+    """The same JPEG with another height in its frame header."""
+    [header] = re.finditer(rb"\xff[\xc0\xc2]\0[\x0b\x11\x14]\x08", content)
+    place = header.end()
+    return content[:place] + struct.pack(">H", height) + content[place + 2 :]
+
+
+@pytest.mark.parametrize("min_side_px", [None, 32])
+@pytest.mark.parametrize("height", [168, 400])
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        *itertools.product(["RGB", "L"], KINDS),
+        ("CMYK", {}),
+    ],  # what is missing of a progressive CMYK is not found
+)
+def test_a_picture_that_declares_more_lines_than_it_has_is_broken(
+    mode: str, options: dict[str, object], height: int, min_side_px: int | None
+) -> None:
+    """Its end was grey, without an error."""
+    content = encoded(NOISE.convert(mode), "JPEG", **options)
+    with pytest.raises(ImageError, match="lines are missing at the end"):
+        decode(declaring(content, height), min_side_px)
+
+
+@pytest.mark.parametrize("min_side_px", [None, 32])
+@pytest.mark.parametrize("options", KINDS)
+def test_a_picture_may_end_in_grey(options: dict[str, object], min_side_px: int | None) -> None:
+    grey = NOISE.copy()
+    grey.paste((128, 128, 128), (0, 80, *NOISE.size))
+    content = encoded(grey, "JPEG", **options)
+    picture = decode(content, min_side_px)
+    assert picture.getpixel((picture.width - 1, picture.height - 1)) == (128, 128, 128)
+    assert decode(content + b"\0more", min_side_px) == decode(content, min_side_px)
 
 
 @pytest.mark.parametrize("min_side_px", [None, 20])

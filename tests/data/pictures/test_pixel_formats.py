@@ -102,6 +102,22 @@ def test_the_area_outside_a_small_first_gif_frame_is_white(transparent: bool) ->
     assert smaller.getpixel((0, 0)) == WHITE and smaller.getpixel((6, 2))[2] < 5  # type: ignore[index]
 
 
+def bmp(alphas: bytes, header_bytes: int) -> bytes:
+    """A BMP with an alpha channel: a row of blue pixels, which all rows repeat."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    rows = b"".join(b"\xc8\x3c\x1e" + bytes([alpha]) for alpha in alphas) * 8
+    header = struct.pack("<IiiHHIIiiII", header_bytes, len(alphas), 8, 1, 32, 3, len(rows), 2835, 2835, 0, 0)
+    header = (header + masks).ljust(header_bytes, b"\0")
+    return b"BM" + struct.pack("<IHHI", 14 + len(header) + len(rows), 0, 0, 14 + len(header)) + header + rows
+
+
+@pytest.mark.parametrize("header_bytes", [56, 108, 124])
+def test_a_bmp_that_is_transparent_everywhere_is_shown_as_in_browsers(header_bytes: int) -> None:
+    """It was white, because the programs that write it leave its alpha channel at 0."""
+    assert row(bmp(bytes([0, 0]), header_bytes)) == [(30, 60, 200)] * 2
+    assert row(bmp(bytes([0, 255]), header_bytes)) == [WHITE, (30, 60, 200)]
+
+
 def on_white(content: bytes) -> npt.NDArray[np.uint8]:
     """The reference: composed in memory at full size."""
     with Image.open(io.BytesIO(content)) as image:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from PIL import Image
+
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _END = b"\xff\xd9"
+_RESTARTS = [bytes([0xFF, marker]) for marker in range(0xD0, 0xD8)]
+_ANY = b"\xaa"
 _FEWEST_ZEROS = 64
+_GREY = (127, 128)  # all coefficients are zero; Adobe's CMYK is inverted
 
 
 def is_lossless(content: bytes) -> bool:
@@ -25,10 +30,10 @@ def endings(content: bytes) -> tuple[bytes, bytes]:
     """Two completed versions of a file without an end marker.
 
     They decode to the same pixels if every line is in the file; missing lines are filled from what follows,
-    which differs.
+    which differs. A decoder that waits for a restart marker skips all that is before the next.
     """
     content = content.rstrip(b"\xff")
-    return content + _END, content + b"\xaa" * 512 + _END
+    return content + _END, content + _ANY * 512 + b"".join(each + _ANY * 64 for each in _RESTARTS) + _END
 
 
 def without_filling(content: bytes) -> bytes | None:
@@ -38,6 +43,12 @@ def without_filling(content: bytes) -> bytes | None:
     makes grey lines of them without an error.
     """
     return content.rstrip(b"\0") if content.endswith(bytes(_FEWEST_ZEROS)) else None
+
+
+def may_lack_lines(image: Image.Image) -> bool:
+    """Whether a decoded picture ends with the grey that decoders put where data are missing; it may be a real one."""
+    last = image.getpixel((image.width - 1, image.height - 1))
+    return all(value in _GREY for value in (last if isinstance(last, tuple) else (last,)))
 
 
 def _frame_header(content: bytes) -> int | None:

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from immr.data.pictures import jpeg
 from immr.data.pictures.colour_profiles import to_srgb
 from immr.data.pictures.orientation import orientation_of, upright
-from immr.data.pictures.pixel_formats import Box, opaque, scale_transparency
+from immr.data.pictures.pixel_formats import Box, ignore_empty_alpha, opaque, scale_transparency
 from immr.data.pictures.relocation import FETCHED
 from immr.errors import DataError, ImageError
 from immr.storage import fingerprint
@@ -223,9 +223,10 @@ def _loaded(image: Image.Image, content: bytes, min_side_px: int | None) -> tupl
         image.load()
         if image.format == "PNG":
             scale_transparency(image, content)
+        if image.format == "BMP":
+            ignore_empty_alpha(image)
         return image, None if frame == (0, 0, *image.size) else frame
-    if min_side_px and not jpeg.is_lossless(content):
-        image.draft("RGB", (min_side_px, min_side_px))
+    _draft(image, content, min_side_px)
     if (written := jpeg.without_filling(content)) is not None and not written.endswith(_END_OF_JPEG):
         return _completed(written, min_side_px), None  # zeros are valid code words, so they decode to grey
     try:
@@ -234,7 +235,15 @@ def _loaded(image: Image.Image, content: bytes, min_side_px: int | None) -> tupl
         if content.endswith(_END_OF_JPEG):
             raise
         return _completed(content, min_side_px), None
+    if jpeg.may_lack_lines(image):  # the header may declare more than there are, which is no error either
+        return _completed(content[: content.rfind(_END_OF_JPEG)], min_side_px), None
     return image, None
+
+
+def _draft(image: Image.Image, content: bytes, min_side_px: int | None) -> None:
+    """Let a JPEG's decoder make it smaller."""
+    if min_side_px and not jpeg.is_lossless(content):
+        image.draft("RGB", (min_side_px, min_side_px))
 
 
 def _completed(content: bytes, min_side_px: int | None) -> Image.Image:
@@ -242,7 +251,8 @@ def _completed(content: bytes, min_side_px: int | None) -> Image.Image:
     hashes = set()
     for ending in jpeg.endings(content):
         image = _open(ending)
-        image, _ = _loaded(image, ending, min_side_px)
+        _draft(image, ending, min_side_px)
+        image.load()
         hashes.add(_hash_of_pixels(image))
     if len(hashes) > 1:
         raise OSError("lines are missing at the end")

@@ -50,6 +50,12 @@ def scale_transparency(image: Image.Image, png: bytes) -> None:
         image.info["transparency"] = tuple(channel >> 8 for channel in value)
 
 
+def ignore_empty_alpha(image: Image.Image) -> None:
+    """Make a BMP opaque if all of it is transparent, as browsers do: many programs leave the fourth byte at 0."""
+    if image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+        image.putalpha(255)
+
+
 def _is_deep(image: Image.Image) -> bool:
     return image.mode == "I" or image.mode.startswith("I;16")
 
