@@ -99,3 +99,18 @@ def test_groups_are_complete_although_a_search_by_words_finds_few_items() -> Non
     members = all_members(hits, "model", {}, Filters(), search, MOST_MATCHED)
     shown = [len(each.members) for each in with_members(hits, members, "model")]
     assert shown == [MEMBERS] * 30 + [4] * 30 + [0, 0]
+
+
+def test_a_search_that_completes_no_group_is_the_last() -> None:
+    """A category that is not written in the one form is matched by items of the other, again and again."""
+    others = [Candidate(f"a{n}", 0.5, "", "A", "") for n in range(30)]
+    searches = iter([others] * 3)
+    found = all_members(
+        [Hit("x", 1.0, "x", "A/", "")],
+        "category",
+        {},
+        Filters(),
+        lambda filters, most: next(searches)[:most],
+        5000,
+    )
+    assert set(found) == {"A"}

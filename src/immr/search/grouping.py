@@ -105,8 +105,9 @@ def all_members(
         more = members_of(found, group_by, is_all)
         if is_all:  # also those whose items were deleted meanwhile
             more = {group_of(hit, group_by): () for hit in rest} | dict(more)
+        is_done = not more.keys() - members.keys()
         members = {**more, **members}
-        if not more:
+        if is_done:
             return members
 
 
