@@ -52,7 +52,7 @@ def scale_transparency(image: Image.Image, png: bytes) -> None:
 
 def ignore_empty_alpha(image: Image.Image) -> None:
     """Make a BMP opaque if all of it is transparent, as browsers do: many programs leave the fourth byte at 0."""
-    if image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+    if image.mode == "RGBA" and image.getchannel("A").getbbox() is None:
         image.putalpha(255)
 
 
