@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from immr.data.training_set import LabelledPhoto
-from immr.evaluation.clusters import Clusters, default_clusters
+from immr.evaluation.clusters import Clusters, default_clusters, of_a_difference
 
 
 def photos(users: int, named: bool = True) -> list[LabelledPhoto]:
@@ -25,3 +25,12 @@ def test_classes_are_the_clusters_if_users_are_unknown_or_few() -> None:
 def test_clusters_read_as_a_count_and_a_noun() -> None:
     assert str(Clusters("class", ("a", "b", "a"))) == "2 classes"
     assert str(Clusters("user", ("a",))) == "1 user"
+
+
+def test_a_difference_may_depend_on_classes_beside_users() -> None:
+    few = photos(users=12)  # of three classes
+    assert of_a_difference(default_clusters(few), few) == (default_clusters(few),)
+    many = [LabelledPhoto(f"q{number}", "", number % 20, user_id=f"u{number}") for number in range(40)]
+    users, classes = of_a_difference(default_clusters(many), many)
+    assert (users.unit, str(classes)) == ("user", "20 classes")
+    assert of_a_difference(classes, many) == (classes,)

@@ -35,6 +35,21 @@ def test_a_better_model_passes_with_a_sentence_and_numbers(model: Model) -> None
     assert verdict.numbers["champion_mean"] == measured
 
 
+def test_a_difference_that_varies_by_class_is_judged_by_classes(model: Model) -> None:
+    """Of versions that are equal over all classes, the interval of users excluded zero in up to 21 % of simulated
+    cases, because only some classes had been judged."""
+    whole = model(0.0)
+    users = Clusters("user", tuple(f"u{number}" for number in range(60)))
+    of_classes = [[at for at, query in enumerate(whole.queries) if query.class_id == one] for one in range(4)]
+    champion = wrong_on(whole, (*of_classes[0], *of_classes[1], *of_classes[2]))
+    candidate = dataclasses.replace(wrong_on(whole, tuple(of_classes[3])), clusters=users)
+    verdict = gate(candidate, champion, RECIPE)
+    by_class = gate(dataclasses.replace(candidate, clusters=whole.clusters), champion, RECIPE)
+    assert "resampling 12 classes" in verdict.sentence and verdict.numbers["clusters"] == 12
+    assert (verdict.difference, verdict.passed) == (by_class.difference, by_class.passed)
+    assert not verdict.passed
+
+
 def test_a_worse_model_does_not_pass(model: Model) -> None:
     verdict = gate(model(1.5), model(0.0), RECIPE)
     assert not verdict.passed

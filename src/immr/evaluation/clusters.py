@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from immr.data.training_set import LabelledPhoto
 from immr.machine.wording import counted
 
-_MIN_USERS = 10  # fewer give an interval too wide to decide anything
+_MIN_CLUSTERS = 10  # fewer give an interval too wide to decide anything
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,17 @@ def default_clusters(photos: Sequence[LabelledPhoto]) -> Clusters:
     unknown.
     """
     users = [photo.user_id for photo in photos]
-    if all(users) and len(set(users)) >= _MIN_USERS:
+    if all(users) and len(set(users)) >= _MIN_CLUSTERS:
         return Clusters("user", tuple(str(user) for user in users))
     return Clusters("class", tuple(str(photo.class_id) for photo in photos))
+
+
+def of_a_difference(clusters: Clusters, photos: Sequence[LabelledPhoto]) -> tuple[Clusters, ...]:
+    """What the difference between two versions may depend on: these clusters, and besides users ten classes or more.
+
+    One version may be better at some classes, for whoever takes the photo, and only some classes have been judged.
+    """
+    classes = Clusters("class", tuple(str(photo.class_id) for photo in photos))
+    if clusters.unit != "user" or classes.count < _MIN_CLUSTERS:
+        return (clusters,)
+    return clusters, classes

@@ -17,8 +17,9 @@ from immr.evaluation.bootstrap import (
     cautious_difference,
     difference_estimate,
 )
+from immr.evaluation.clusters import Clusters, of_a_difference
 from immr.evaluation.gate_recipe import EXACT, GateRecipe
-from immr.evaluation.result import Evaluation, Slice
+from immr.evaluation.result import Evaluation
 from immr.machine.wording import by_number, counted
 
 _MOST_ROUNDS = 20_000
@@ -75,14 +76,15 @@ def gate(
     order = _order(candidate, champion)
     ours_Q = candidate.per_query[metric]
     theirs_Q = np.asarray(champion.per_query[metric][order], dtype=np.float64)
-    ids_Q = np.array(candidate.clusters.ids)
-    difference = cautious_difference(
-        ours_Q, theirs_Q, ids_Q, recipe.bootstrap_rounds, recipe.confidence, recipe.seed
-    )
+    intervals = [
+        (unit, cautious_difference(ours_Q, theirs_Q, unit.ids, *_how(recipe)))
+        for unit in of_a_difference(candidate.clusters, candidate.queries)
+    ]
+    clusters, difference = max(intervals, key=lambda entry: entry[1].high - entry[1].low)
     if np.array_equal(ours_Q, theirs_Q) and _same_answers(candidate, champion, order):
         difference = CautiousEstimate(0.0, 0.0, 0.0)
-    slices = _judge_slices(candidate.slices, ours_Q, theirs_Q, ids_Q, recipe)
-    numbers |= _compared(theirs, difference, slices, recipe)
+    slices = _judge_slices(candidate, ours_Q, theirs_Q, recipe)
+    numbers |= {"clusters": float(clusters.count)} | _compared(theirs, difference, slices, recipe)
     above = difference.low > recipe.margin
     passed = above and not any(part.failed for part in slices.values())
     sentence = (
@@ -90,7 +92,7 @@ def gate(
         f"{_named(candidate, metric)} is {own.mean:.3f} and the champion's {theirs.mean:.3f}, "
         f"a difference of {difference.mean:+.3f} "
         f"({recipe.confidence:.0%} interval {difference.low:+.3f} to {difference.high:+.3f}, resampling "
-        f"{candidate.clusters}, widened for the small sample). "
+        f"{clusters}, widened for the small sample). "
         f"Its lower bound is {'above' if above else 'not above'} the margin of "
         f"{recipe.margin:+.3f}{_of_slices(slices, above)}."
     )
@@ -150,10 +152,16 @@ def chance_if_equal(difference: Estimate, recipe: GateRecipe) -> float | None:
     return math.erfc(errors * (reach + recipe.margin) / spread / math.sqrt(2)) / 2
 
 
+def _how(recipe: GateRecipe) -> tuple[int, float, int]:
+    """The last arguments of an interval."""
+    return recipe.bootstrap_rounds, recipe.confidence, recipe.seed
+
+
 def _judge_slices(
-    parts: Mapping[str, Slice], ours_Q: Values, theirs_Q: Values, ids_Q: np.ndarray, recipe: GateRecipe
+    candidate: Evaluation, ours_Q: Values, theirs_Q: Values, recipe: GateRecipe
 ) -> dict[str, SliceVerdict]:
     """Each slice's verdict. The intervals of those that can fail hold for all of them jointly (Bonferroni)."""
+    parts, ids_Q = candidate.slices, np.array(candidate.clusters.ids)
     clusters = {name: len(np.unique(ids_Q[list(part.members)])) for name, part in parts.items()}
     counting = {
         name
@@ -165,14 +173,12 @@ def _judge_slices(
     for name, part in parts.items():
         members, counts = list(part.members), name in counting
         how = joint if counts else recipe
-        difference = difference_estimate(
-            ours_Q[members],
-            theirs_Q[members],
-            ids_Q[members],
-            how.bootstrap_rounds,
-            how.confidence,
-            how.seed,
-        )
+        own = Clusters(candidate.clusters.unit, tuple(ids_Q[members].tolist()))
+        intervals = [
+            difference_estimate(ours_Q[members], theirs_Q[members], unit.ids, *_how(how))
+            for unit in of_a_difference(own, [candidate.queries[member] for member in members])
+        ]
+        difference = max(intervals, key=lambda each: each.high - each.low)
         margin = recipe.slice_margins.get(name, recipe.slice_margin)
         failed = counts and difference.mean < margin and difference.high < 0
         verdicts[name] = SliceVerdict(len(members), clusters[name], difference, margin, counts, failed)

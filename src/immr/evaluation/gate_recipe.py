@@ -32,7 +32,7 @@ class GateRecipe:
 
     A slice fails if its mean difference is below the slice's margin and its whole interval is below zero:
     the drop is large, and not due to chance. Slices with fewer than `slice_queries` photos or
-    `slice_clusters` clusters cannot fail.
+    `slice_clusters` clusters cannot fail. Intervals resample users and classes, and the wider one counts.
     """
 
     metric: Metric = "recall@1"
