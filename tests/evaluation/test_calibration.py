@@ -40,6 +40,29 @@ def test_a_share_has_wilsons_interval() -> None:
     assert (share.mean, share.low, share.high) == pytest.approx((0.3080, 0.2553, 0.3662), abs=1e-4)
 
 
+@pytest.mark.parametrize("together", [0.3, 0.6])
+def test_intervals_of_photos_that_succeed_together_cover_the_truth(together: float) -> None:
+    """With sixty users of five photos each, the intervals of independent answers covered 87 and 79 %."""
+    rng, clusters_Q = np.random.default_rng(0), np.repeat(np.arange(60), 5)
+    covered = {True: 0, False: 0}
+    for _ in range(200):
+        of_user_Q = rng.normal(0, np.sqrt(together), 60)[clusters_Q]
+        right_Q = of_user_Q + rng.normal(0, np.sqrt(1 - together), 300) < 0.8416  # 80 %
+        for known in covered:
+            found = calibration(np.full(300, 0.75), right_Q, clusters_Q=clusters_Q if known else None)
+            covered[known] += found.bins[0].right.low <= 0.8 <= found.bins[0].right.high
+    assert covered[False] < 0.9 * 200
+    assert covered[True] >= 0.92 * 200
+
+
+def test_a_cluster_of_right_answers_counts_once() -> None:
+    alone = calibration(np.full(4, 0.75), np.ones(4, bool)).bins[0].right
+    together = calibration(
+        np.full(20, 0.75), np.ones(20, bool), clusters_Q=[0] * 5 + [1] * 5 + [2] * 5 + [3] * 5
+    )
+    assert together.bins[0].right.low == pytest.approx(alone.low)
+
+
 def test_ties_count_half_and_float32_stays_in_its_bin() -> None:
     found = calibration(np.array([0.7, 0.7], dtype=np.float32), np.array([True, False]))
     assert found.order == 0.5

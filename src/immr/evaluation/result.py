@@ -73,7 +73,7 @@ class Evaluation:
     def calibration(self) -> Calibration:
         """How far the score of the first answer can be trusted."""
         scores_Q = self.top_scores[:, 0].astype(np.float64)
-        return calibration(scores_Q, self.top_right[:, 0], self.confidence)
+        return calibration(scores_Q, self.top_right[:, 0], self.confidence, self.clusters.ids)
 
     def means(self) -> dict[str, float]:
         """Mean of each metric by name, as a tracker takes them."""
