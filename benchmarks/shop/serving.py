@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -98,11 +99,14 @@ class Service:
             process.wait()
         return used, took_s
 
+    def answer(self, fields: Mapping[str, str], photo: bytes | None = None) -> dict[str, Any]:
+        """The answer to one search with these fields."""
+        asked = {"data": fields, "files": {"image": photo}} if photo else {"json": fields}
+        answer: dict[str, Any] = self._client.post("/v1/search", **asked).raise_for_status().json()
+        return answer
+
     def _hits(self, photo: bytes, user: str) -> list[dict[str, str]]:
-        answer = self._client.post(
-            "/v1/search", files={"image": photo}, data={"user_id": user, "k": "10"}
-        ).raise_for_status()
-        hits: list[dict[str, str]] = answer.json()["hits"]
+        hits: list[dict[str, str]] = self.answer({"user_id": user, "k": "10"}, photo)["hits"]
         return hits
 
     def _stages(self) -> dict[str, float]:

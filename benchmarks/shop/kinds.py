@@ -1,0 +1,111 @@
+"""What each kind of query costs through the gateway, in a shop that `benchmarks.shop` has kept.
+
+    python -m benchmarks.shop --items 20000 --queries 30000 --impressions 2000000 --folder shops
+    python -m benchmarks.shop.kinds shops/20000-items --json kinds.json
+
+The kinds take turns, so that all see the same load of the machine. `…_over_photo` is a multiple of a photo search.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import typer
+
+from benchmarks.shop.serving import Service
+from immr.storage.atomic import write_atomically
+
+SEED = 1
+WARM_UP = 5  # rounds that are not counted
+
+Search = Callable[[int], dict[str, Any]]
+
+
+def main(
+    place: Annotated[Path, typer.Argument(help="A folder with `shop` and `home`.")],
+    rounds: Annotated[int, typer.Option(help="Searches of each kind.")] = 60,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Measure, and print the figures."""
+    service = Service(place / "shop", {"IMMR_HOME": str(place / "home")}, place)
+    with service.running():
+        ms = _measured(_kinds(service, place / "shop"), rounds)
+    p50 = {kind: float(np.median(each)) for kind, each in ms.items()}
+    result = {
+        **{f"{kind}_p50_ms": round(each, 2) for kind, each in p50.items()},
+        **{f"{kind}_p95_ms": round(float(np.quantile(each, 0.95)), 2) for kind, each in ms.items()},
+        **{f"{kind}_over_photo": round(each / p50["photo"], 3) for kind, each in p50.items()},
+    }
+    text = json.dumps(result, indent=1)
+    print(text)
+    if json_file:
+        write_atomically(json_file, text + "\n")
+
+
+def _kinds(service: Service, shop: Path) -> dict[str, Search]:
+    """Each kind of query, for the photo and the item of a row."""
+    items = pq.read_table(shop / "items.parquet", columns=["item_id", "title", "category"]).to_pylist()
+    photos = sorted((shop / "photos").iterdir())
+    rng = np.random.default_rng(SEED)
+    order, order_of_items = rng.permutation(len(photos)), rng.permutation(len(items))
+
+    def photo(row: int) -> bytes:
+        return photos[order[row]].read_bytes()
+
+    def item(row: int) -> dict[str, str]:
+        found: dict[str, str] = items[order_of_items[row]]
+        return found
+
+    def words(row: int) -> str:
+        return item(row)["title"].rsplit(" ", 1)[0]  # without its number: many items have these words
+
+    def by_photo(**fields: str) -> Search:
+        return lambda row: service.answer({"k": "10", **fields}, photo(row))
+
+    def second_page(row: int) -> dict[str, Any]:
+        return service.answer({"page": first_pages[row]})
+
+    first_pages: dict[int, str] = {}
+
+    def first_page(row: int) -> dict[str, Any]:
+        answer = service.answer({"k": "10"}, photo(row))
+        first_pages[row] = answer["next_page"]
+        return answer
+
+    return {
+        "photo": first_page,
+        "next_page": second_page,
+        "box": by_photo(box="0.1,0.1,0.8,0.8"),
+        "text": lambda row: service.answer({"k": "10", "text": words(row)}),
+        "title": lambda row: service.answer({"k": "10", "text": item(row)["title"]}),
+        "photo_text": lambda row: service.answer({"k": "10", "text": words(row)}, photo(row)),
+        "price_filter": by_photo(filter="price:10..30"),
+        "category_filter": lambda row: service.answer(
+            {"k": "10", "filter": f"category:{item(row)['category']}"}, photo(row)
+        ),
+        "facets": by_photo(facets="category,price"),
+        "grouped": by_photo(group_by="category"),
+        "similar": lambda row: service.answer({"k": "10", "item_id": item(row)["item_id"]}),
+    }
+
+
+def _measured(kinds: dict[str, Search], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each search."""
+    ms: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for row in range(WARM_UP + rounds):
+        for kind, search in kinds.items():
+            began = time.perf_counter()
+            answer = search(row)
+            ms[kind].append(1e3 * (time.perf_counter() - began))
+            assert answer["hits"], f"{kind} found nothing"
+    return {kind: each[WARM_UP:] for kind, each in ms.items()}
+
+
+if __name__ == "__main__":
+    typer.run(main)
