@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import hypothesis
 import pytest
 
 # read when the libraries are imported: kernels run on the CPU, and waiting threads of several workers do not spin
@@ -17,6 +18,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from immr.data.training_set import TrainingSet
 from tests.support.postgres_server import PostgresServer
 from tests.support.scheduling import RoomsAndOneSpark, end_of
+
+# a busy machine is not a fault of the code, and a test has its own time limit
+hypothesis.settings.register_profile("immr", deadline=None)
+hypothesis.settings.load_profile("immr")
 
 LONG_ROOMS = tuple(
     f"tests/{room}/"

@@ -133,7 +133,7 @@ def test_booleans() -> None:
         convert(pa.array([NOON]), pa.bool_())
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.sampled_from(list(UNITS)), st.sampled_from([None, "UTC"]), st.integers(-(2**63), 2**63 - 1))
 def test_a_timestamp_is_right_or_unreadable_but_never_wraps(unit: str, zone: str | None, count: int) -> None:
     values = pa.array([count], pa.int64()).cast(pa.timestamp(unit, zone))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from immr.errors import TokenError
@@ -57,7 +57,6 @@ def test_token_is_safe_in_a_url() -> None:
     assert verify([KEY], text, NOW, DAY).item_id == "ä/?&= ☃"
 
 
-@settings(deadline=None)
 @given(query_id=st.text(max_size=40), item_id=st.text(max_size=40), position=st.integers(1, 10_000))
 def test_any_ids_are_read_back(query_id: str, item_id: str, position: int) -> None:
     text = token(query_id=query_id, item_id=item_id, position=position)
@@ -97,7 +96,6 @@ def test_malformed_tokens_are_refused(text: str) -> None:
         verify([KEY], text, NOW, DAY)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_garbage_raises_no_other_error(text: str) -> None:
     with pytest.raises(TokenError):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
@@ -78,7 +78,6 @@ def test_salt_and_user_are_hashed_separately() -> None:
     assert bucket("a", "bc") != bucket("ab", "c")
 
 
-@settings(deadline=None)
 @given(st.text(max_size=50), st.text(max_size=50))
 def test_any_user_has_a_bucket(salt: str, user: str) -> None:
     assert 0 <= bucket(salt, user) < BUCKETS

@@ -58,7 +58,7 @@ ANY_BYTES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(ANY_BYTES, st.sampled_from([None, 32]))
 def test_any_bytes_are_a_picture_or_an_image_error(content: bytes, min_side_px: int | None) -> None:
     try:

@@ -25,7 +25,7 @@ def form(*parts: bytes) -> bytes:
     return b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(photo=st.binary(), user=st.text(st.characters(codec="utf-8")), k=st.integers())
 def test_a_form_is_read_as_a_client_sent_it(photo: bytes, user: str, k: int) -> None:
     fields = {"user_id": user, "k": k}
