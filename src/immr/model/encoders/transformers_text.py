@@ -16,6 +16,7 @@ from immr.errors import RecipeError
 from immr.model.encoders.model_folder import folder_of, label_of
 from immr.model.encoders.specs import TextEncoderSpec
 from immr.model.encoders.transformers_config import half_config, hide_progress_bars, model_type
+from immr.model.runtime import has_bfloat16
 
 _TEXT_CLASSES = {  # of the text half; other model types load with AutoModel
     "clip": "CLIPTextModel",
@@ -48,7 +49,13 @@ def spec_of(name: str) -> TextEncoderSpec:
 class TransformersText:
     """A frozen text model with its tokenizer."""
 
-    def __init__(self, spec: TextEncoderSpec):
+    def __init__(self, spec: TextEncoderSpec, reduced: bool = True):
+        """Load the model.
+
+        Args:
+            spec: of the model.
+            reduced: compute in bfloat16 on a CPU that is faster in it (benchmarks/precision.py).
+        """
         import transformers
 
         hide_progress_bars()
@@ -64,6 +71,7 @@ class TransformersText:
             half_config(spec.folder, "text_config").get("max_position_embeddings", 1_000_000)
         )
         self._padded = kind in _PADDED_IN_TRAINING
+        self._reduced = reduced and has_bfloat16()
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
@@ -77,8 +85,9 @@ class TransformersText:
             del batch["attention_mask"]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.network.to(device)
-        found = self.network(**{name: ids_BT.to(device) for name, ids_BT in batch.items()})
-        tokens_BTE: Tensor = found.last_hidden_state.cpu()
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cpu" and self._reduced):
+            found = self.network(**{name: ids_BT.to(device) for name, ids_BT in batch.items()})
+        tokens_BTE: Tensor = found.last_hidden_state.float().cpu()
         return tokens_BTE[:, :max_tokens], mask_BT[:, :max_tokens]
 
     @property
