@@ -57,7 +57,7 @@ def small_recipe() -> Recipe:
         base,
         name="shop",
         model=replace(base.model, image_size_px=96),
-        train=replace(base.train, epochs=4, views=1, negative_rate=1.0),
+        train=replace(base.train, epochs=4, views=1),
     )
 
 

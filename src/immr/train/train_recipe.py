@@ -19,6 +19,7 @@ from immr.types import (
 )
 
 _STANDARDIZED_ON = 8192
+_SAMPLED_CLASSES = 20_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class TrainRecipe:
     margin_kind: Literal["cosface", "arcface"] = "cosface"
     margin: Weight = 0.2
     scale: Positive | None = None  # None: from the number of classes
-    negative_rate: ShareAboveZero = 1.0  # share of the classes in a step's softmax; 1 is the exact softmax
+    negative_rate: ShareAboveZero | None = (
+        None  # share of the classes in a step's softmax; None: see `rate_of`
+    )
     conflict_cosine: Difference = 1.0  # negatives above this cosine are left out; 1 keeps all
     classifier_optimizer: Literal["adagrad", "adamw", "sgd"] = "adagrad"
     classifier_rows: Literal["float32", "bfloat16"] = "float32"  # bfloat16: half the memory
@@ -54,6 +57,14 @@ class TrainRecipe:
     checkpoint_every_steps: Count = 200  # a checkpoint may be written
     checkpoint_every_s: Weight = 30.0  # and is, if the last one is so many seconds old
     seed: Seed = 0
+
+    def rate_of(self, class_count: int) -> float:
+        """Share of the classes in a step's softmax; 1 is the exact softmax.
+
+        The default is exact up to `_SAMPLED_CLASSES`. Beyond that, so many are drawn for each step: an epoch over
+        ten times the shop would otherwise take a hundred times as long.
+        """
+        return self.negative_rate or min(1.0, _SAMPLED_CLASSES / max(1, class_count))
 
     @property
     def frozen_photos(self) -> int | None:

@@ -217,7 +217,8 @@ def make_classifier(
     fused = None
     if usable(torch.device(shard.world.device), shard.dim) if kernels is None else kernels:
         fused = FusedSoftmax(softmax, getattr(torch, recipe.classifier_products))
-    if recipe.negative_rate >= 1.0 and recipe.classifier_optimizer != "adagrad":
+    rate = recipe.rate_of(shard.class_count)
+    if rate >= 1.0 and recipe.classifier_optimizer != "adagrad":
         if recipe.classifier_rows != "float32":
             raise RecipeError(
                 f"{recipe.classifier_rows} rows need adagrad or the sampled classifier: choose "
@@ -227,11 +228,11 @@ def make_classifier(
     first_rows_RD = shard.first_rows(getattr(torch, recipe.classifier_rows))
     rows = LazyRows(first_rows_RD, _row_optimizer(recipe), derived_seed(recipe.seed, 2, shard.world.rank))
     if not fused:
-        return SampledClassifier(shard, softmax, rows, recipe.negative_rate)
+        return SampledClassifier(shard, softmax, rows, rate)
     if recorder is None and rows.rows_RD.device.type == "cuda":
         recorder = cuda_graph
-    step = FusedStep(shard, rows, recipe.negative_rate, fused, recorder)
-    return SampledClassifier(shard, softmax, rows, recipe.negative_rate, step)
+    step = FusedStep(shard, rows, rate, fused, recorder)
+    return SampledClassifier(shard, softmax, rows, rate, step)
 
 
 def _row_optimizer(recipe: TrainRecipe) -> RowOptimizer:

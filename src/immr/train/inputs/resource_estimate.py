@@ -32,7 +32,7 @@ def need(photos: int, items: Sequence[Item], model: ModelRecipe, train: TrainRec
     frozen = min(photos, train.frozen_photos or photos)
     features = _HALF * (train.views * (frozen * image.dim + count * per_picture) + count * per_text)
     batch = (train.batch_size + train.document_batch_size) * train.processes
-    classifier = _FLOAT * count * (_ROWS * model.dim + _TEMPORARIES * batch * train.negative_rate)
+    classifier = _FLOAT * count * (_ROWS * model.dim + _TEMPORARIES * batch * train.rate_of(count))
     objects = train.processes * (_PHOTO * photos + _ITEM * count)
     memory = (
         _LAUNCHER + train.processes * (_RANK + (_ENCODER if train.fine_tune else 0)) + objects + classifier
