@@ -28,6 +28,16 @@ def test_a_ranker_that_finds_what_shoppers_want_passes(made: Examples) -> None:
     assert learned.sentence.startswith("The gate passes")
 
 
+def test_a_log_without_its_first_slot_teaches_a_ranker_too(made: Examples) -> None:
+    """All of its positions were unknown, so it was refused."""
+    shifted = replace(made, log=replace(made.log, position_R=made.log.position_R + 1))
+    learned = learn(shifted, RankingRecipe(), RECIPE)
+    assert learned.verdict.passed, learned.sentence
+    assert learned.sentence.endswith("Position bias is relative to position 2, because the log starts there.")
+    few = replace(learned, first_logged=1)
+    assert few.sentence.endswith("because the log has too few clicks before it.")
+
+
 def test_clicks_without_any_preference_do_not_pass(made: Examples) -> None:
     rng = np.random.default_rng(0)
     clicked_R = rng.random(len(made.hand_R)) < 0.4 * ranking_log.EXAMINED_K[made.log.position_R - 1]

@@ -54,10 +54,11 @@ class Learned:
 
     @property
     def _about_first(self) -> list[str]:
-        first, logged = PLACES[self.propensities.first], self.first_logged
+        first = PLACES[self.propensities.first]
         if first == 1:
             return []
-        why = f"the log starts at position {logged}" if logged > 1 else "the log has too few clicks before it"
+        starts = places_of(np.array([self.first_logged]))[0] == self.propensities.first
+        why = "the log starts there" if starts else "the log has too few clicks before it"
         return [f"Position bias is relative to position {first}, because {why}."]
 
 
