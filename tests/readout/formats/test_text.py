@@ -8,6 +8,7 @@ import pytest
 
 from immr.experiment.changes import end, stop
 from immr.experiment.definition import CHALLENGER, Variant
+from immr.experiment.history import TestEvent
 from immr.readout.decision import Decision, DecisionPolicy, Verdict, decide
 from immr.readout.formats import tidy
 from immr.readout.formats.report import render
@@ -47,6 +48,15 @@ def test_a_test_that_is_over_waits_for_nothing(action: str) -> None:
         assert headline(over, decision) == "stopped"
         html = render(over, found, decision)
         assert "<strong>Stopped.</strong>" in html and "more days" not in html
+
+
+def test_a_report_says_why_a_challenger_is_compared_no_longer() -> None:
+    third = Variant("challenger-2", "http://127.0.0.1:3", "immr-3", 0.0, ended=True)
+    left = replace(TEST, variants=(*TEST.variants, third), state="stopped")
+    event = TestEvent(NOON, "test", "ended", "ann", "immr-1", "immr-3", 0.2, "It was slow.")
+    html = render(left, searched(), decide(searched(), DecisionPolicy()), events=(event,))
+    when = f"{NOON:%d %b %Y %H:%M} UTC"
+    assert f"immr-3 left the test on {when} and is compared no longer. It was slow.</p>" in html
 
 
 def test_the_champion_alone_is_no_test() -> None:
