@@ -137,7 +137,8 @@ def _print(reports: Sequence[TableReport], proposed: str) -> None:
             console.print(f"{checked.name}: {escape(checked.error)}", highlight=False)
         if checked.missing_pictures:
             console.print(f"{checked.name}: {escape(checked.missing_pictures)}", highlight=False)
-        for sentence in filter(None, (checked.unclear_price, checked.unknown_items, checked.shifted_times)):
+        noticed = checked.unclear_price, checked.unknown_items, checked.shifted_times, checked.late_positions
+        for sentence in filter(None, noticed):
             console.print(f"{checked.name}: {escape(sentence)}", highlight=False)
         if checked.ignored_columns:
             ignored = f"{checked.name}: ignored columns {escape(', '.join(checked.ignored_columns))}"

@@ -197,3 +197,16 @@ def test_local_times_in_one_of_two_tables_are_noticed(tmp_path: Path) -> None:
     assert {each.shifted_times for each in check(Shop.of(str(folder), tmp_path / "map.toml"))} == {""}
     changed(folder, "impressions", "ts", pa.array(["2025-06-01T01:51:00Z"]))  # a click some time later
     assert report_of(folder, "impressions").shifted_times == ""
+
+
+def test_a_log_without_its_first_slot_is_noticed(tmp_path: Path) -> None:
+    """Each row is valid by itself; a ranker learned nothing of such a log."""
+    folder = write(tmp_path / "in")
+    row = pq.read_table(folder / "impressions.parquet").slice(0, 1)
+    for lowest, start in ((1, ""), (2, "positions start at 2: "), (3, "positions start at 3: ")):
+        rows = pa.concat_tables([row] * 200)
+        position = pa.array([lowest + number % 5 for number in range(200)], row.schema.field("position").type)
+        rows = rows.set_column(row.schema.get_field_index("position"), "position", position)
+        pq.write_table(rows, folder / "impressions.parquet")
+        found = report_of(folder, "impressions").late_positions
+        assert found.startswith(start) and bool(found) == bool(start)

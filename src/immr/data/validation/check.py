@@ -36,7 +36,8 @@ SAMPLE_ROWS = 100_000
 _PROPOSED_FROM = 2_000
 _FILES_NAMED = 3
 _PICTURES = 1_000  # whose files are looked for
-_KEYS = ("item_id", "query_id", "ts")  # of the sample, which tables share
+_KEYS = ("item_id", "query_id", "ts", "position")  # of the sample, for what no single row shows
+_FEW_POSITIONS = 100  # rows; the lowest of so few says little
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class TableReport:
     unclear_price: str = ""  # a sentence, if a price may mean thousands
     unknown_items: str = ""  # a sentence, if rows name items that the catalogue does not have
     shifted_times: str = ""  # a sentence, if rows are hours before or after their searches
+    late_positions: str = ""  # a sentence, if no row has the first position
     error: str = ""  # why the table cannot be read at all
     proposal: Proposal | None = None  # a mapping, if the table does not fit as it is
 
@@ -108,12 +110,23 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
         unknown = unknown_items(keys["items"], keys["impressions"])
     if sampled.get("queries") and sampled.get("impressions"):
         shifted = shifted_times(keys["queries"], keys["impressions"])
+    late = _late_positions(keys["impressions"]) if sampled.get("impressions") else ""
     return [
-        replace(report, unknown_items=unknown, shifted_times=shifted)
+        replace(report, unknown_items=unknown, shifted_times=shifted, late_positions=late)
         if report.name == "impressions"
         else report
         for report in reports
     ]
+
+
+def _late_positions(impressions: pd.DataFrame) -> str:
+    positions = impressions["position"].dropna() if "position" in impressions else ()
+    if len(positions) < _FEW_POSITIONS or (lowest := int(min(positions))) < 2:
+        return ""
+    return (
+        f"positions start at {lowest}: if the slots before it show items too, log them; else position bias is "
+        f"relative to position {lowest}, and there is no CTR@1"
+    )
 
 
 def proposed_mapping(reports: Sequence[TableReport], shop: Shop | None = None) -> str:
