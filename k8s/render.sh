@@ -31,6 +31,6 @@ SHOP
   fi
 } > "$folder/kustomization.yaml"
 # the Prometheus rules contain the namespace in their expressions
-own=$(sed -n 's/^namespace: //p' "$here/overlays/$1/kustomization.yaml")
+own=$(sed -n 's/^namespace: *\([^ #]*\).*/\1/p' "$here/overlays/$1/kustomization.yaml")
 kubectl kustomize "$folder" > "$folder/objects"
 sed -E "s/namespace=(\\\\?\")$own(\\\\?\")/namespace=\\1${4:-$own}\\2/g; s/^( +)namespace: $own\$/\\1namespace: ${4:-$own}/" "$folder/objects"

@@ -79,6 +79,24 @@ def test_two_shops_in_one_cluster_do_not_clash() -> None:
     assert len(seen) == sum(map(len, shops.values()))
 
 
+def test_an_overlay_as_in_the_docs_puts_the_objects_of_every_component_into_its_namespace() -> None:
+    """Without `namespace:` they are created in `default`, and nothing says so."""
+    text = (schemas.ROOT / "docs" / "kubernetes-options.md").read_text()
+    shown = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    own = K8S / "overlays" / ".test-mine"
+    already = {"cpu-scaling", "mlflow-s3", "redis"}  # in `production`, or instead of a part of it
+    for component in sorted({path.name for path in (K8S / "components").iterdir()} - already):
+        own.mkdir()
+        try:
+            mine = shown | {"components": [f"../../components/{component}"]}
+            (own / "kustomization.yaml").write_text(yaml.safe_dump(mine, sort_keys=False))
+            made = rendered(own.name, "registry.example/immr")
+        finally:
+            shutil.rmtree(own)
+        elsewhere = [one for one in made if one["metadata"].get("namespace") != "immr"]
+        assert {one["kind"] for one in elsewhere} <= CLUSTER_WIDE, component
+
+
 def test_one_version_names_all_images() -> None:
     """Rendering replaces the tags; these are for `kubectl apply -k`, and for images built with `make images`."""
     tags = {

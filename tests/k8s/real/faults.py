@@ -25,6 +25,7 @@ class Fault:
         selector: Label selector of the pods that it concerns; without such a pod the fault is skipped.
         namespace: Of the pods and commands; empty for IMMR's.
         here: The commands are lines for this machine's shell instead of kubectl's arguments.
+        deployment: Without this Deployment in `namespace` the fault is skipped.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Fault:
     selector: str = ""
     namespace: str = ""
     here: bool = False
+    deployment: str = ""
 
 
 PODS: Mapping[str, str] = {
@@ -43,13 +45,15 @@ PODS: Mapping[str, str] = {
     "PostgreSQL": "app.kubernetes.io/name=immr-postgres",
     "Redis": "app.kubernetes.io/name=redis",
     "Qdrant": "app.kubernetes.io/name=qdrant",
-    "step": "pipelines.kubeflow.org/v2_component=true",
+    "step": "pipelines.kubeflow.org/v2_component=true,app.kubernetes.io/name!=immr-tools",
     "training pod": "app.kubernetes.io/name=immr-training",
 }
 TOOLS = "app.kubernetes.io/name=immr-tools"
 OPERATORS: Mapping[str, tuple[str, str]] = {  # namespace and Deployment
     "KServe": ("kserve", "kserve-controller-manager"),
     "training operator": ("kubeflow", "training-operator"),
+    "Trainer": ("kubeflow-system", "kubeflow-trainer-controller-manager"),
+    "JobSet": ("kubeflow-system", "jobset-controller-manager"),
     "workflow controller": ("kubeflow", "workflow-controller"),
 }
 
@@ -63,7 +67,11 @@ def _stopped(operator: str) -> Fault:
     namespace, name = OPERATORS[operator]
     scale = ("scale", "deployment", name)
     return Fault(
-        f"{operator} stopped", (*scale, "--replicas=0"), (*scale, "--replicas=1"), namespace=namespace
+        f"{operator} stopped",
+        (*scale, "--replicas=0"),
+        (*scale, "--replicas=1"),
+        namespace=namespace,
+        deployment=name,
     )
 
 

@@ -72,12 +72,18 @@ class Kubectl:
         return found
 
     def placed(self, fault: Fault, draw: int) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-        """The fault's command and undo for one of its pods; None if there is no such pod.
+        """The fault's command and undo for one of its pods; None if there is no such pod or Deployment.
 
         Args:
             fault: The fault.
             draw: Chooses among the pods.
         """
+        if fault.deployment:
+            found = self.run(
+                ("get", "deployment", fault.deployment, "--ignore-not-found", "--output=name"), fault.namespace
+            )
+            if not found.strip():
+                return None
         values = {"pod": "", "node": ""}
         if fault.selector:
             pods = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,11 @@ def test_every_fault_happens_before_any_happens_again() -> None:
 
 def test_faults_concern_pods_and_workloads_that_there_are() -> None:
     def matches(selector: str, labels: dict[str, str]) -> bool:
-        name, value = selector.split("=")
-        return labels.get(name) == value
+        wanted, *excluded = selector.split(",")
+        name, value = wanted.split("=")
+        return labels.get(name) == value and all(
+            labels.get(one.split("!=")[0]) != one.split("!=")[1] for one in excluded
+        )
 
     made = [template["metadata"]["labels"] for _, template in pods("production") if "metadata" in template]
     # pods that operators create
@@ -183,6 +187,24 @@ def test_commands_in_the_tools_pod_exist() -> None:
 def test_a_fault_without_a_pod_is_skipped(tmp_path: Path) -> None:
     cluster = kubectl(tmp_path)
     assert chaos.inflict(nobody(cluster), CRASH, 0, 30.0) is None
+
+
+def test_an_operator_that_the_cluster_does_not_have_is_not_stopped(tmp_path: Path) -> None:
+    """Its undo would fail until the end of the fault's time, with no fault."""
+
+    class Without(Kubectl):
+        def run(self, arguments: Sequence[str], namespace: str = "") -> str:
+            return "" if arguments[:2] == ("get", "deployment") else super().run(arguments, namespace)
+
+    there = kubectl(tmp_path)
+    (stop,) = (fault for fault in FAULTS if fault.name == "Trainer stopped")
+    assert there.placed(stop, 0) == (stop.command, stop.undo)
+    assert chaos.inflict(Without(there.kubeconfig, there.namespace, there.program), stop, 0, 30.0) is None
+
+
+def test_the_tools_pod_is_not_a_step() -> None:
+    """It has a step's label, and nobody starts it again."""
+    assert PODS["step"].split(",")[1] == TOOLS.replace("=", "!=")
 
 
 def nobody(cluster: Kubectl) -> Kubectl:
