@@ -41,6 +41,17 @@ def test_pods_of_components_are_outside_the_mesh_too() -> None:
         assert OUTSIDE_MESH.items() <= made["SparkApplication/immr-govern"]["spec"][role]["labels"].items()
 
 
+def test_the_tools_pod_starts_where_commands_may_write_their_reports() -> None:
+    """The image's folder /app is read-only; `python -m pipelines` still finds its package there."""
+    pod = yaml.safe_load((schemas.ROOT / "k8s" / "tools" / "pod.yaml").read_text())["spec"]
+    (container,) = pod["containers"]
+    mounts = {one["mountPath"]: one for one in container["volumeMounts"]}
+    assert not mounts[container["workingDir"]].get("readOnly")
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    image = (schemas.ROOT / "k8s" / "images" / "pipeline.Dockerfile").read_text()
+    assert f"COPY pipelines {variables['PYTHONPATH']}/pipelines" in image
+
+
 def test_kubeflow_recognizes_the_namespace_as_a_profiles() -> None:
     """Its network policies admit callers of Kubeflow Pipelines and of the object store by this label."""
     labels = named("production", "Namespace", "immr")["metadata"]["labels"]

@@ -167,3 +167,19 @@ def test_a_misspelt_slice_of_the_gate_is_refused(
     recipe = dataclasses.replace(RECIPE, gate=GateRecipe(slice_margins={"Thing": -0.05}))
     with pytest.raises(RecipeError, match="'Thing'"):
         evaluate(parts, versions[0], reported, recipe, tmp_path / "report.html")
+
+
+def test_a_report_that_cannot_be_written_is_noticed_before_the_work(
+    parts: Parts,
+    versions: list[ModelVersion],
+    reported: TrainingSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def work(*_: object) -> None:
+        pytest.fail("the photos were encoded first")
+
+    monkeypatch.setattr(evaluating, "evaluation_of", work)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        evaluate(parts, versions[0], reported, RECIPE, tmp_path / "file" / "report.html")

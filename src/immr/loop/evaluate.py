@@ -18,6 +18,7 @@ from immr.errors import DataError
 from immr.model.model_card import Card
 from immr.registry.reports import Report, publish
 from immr.storage import fingerprint
+from immr.storage.atomic import check_writable
 
 if TYPE_CHECKING:
     from immr.evaluation.gate import GateVerdict
@@ -67,12 +68,14 @@ def evaluate(
     Raises:
         DataError: The training set holds no photo with a known item.
         RecipeError: A slice that the gate's settings name does not exist.
+        OSError: The report cannot be written there.
     """
     from immr.evaluation import slices
     from immr.evaluation.gate import gate
     from immr.evaluation.report import write_report
 
     slices.check_names(recipe.gate.slice_margins, training_set)
+    check_writable(report)
     registry = parts.registry
     evaluation = evaluation_of(parts, version, training_set, recipe)
     champion = registry.role("champion")

@@ -57,6 +57,17 @@ def writing_atomically(path: Path, mode: int = 0o644) -> Iterator[Path]:
         os.close(handle)
 
 
+def check_writable(path: Path) -> None:
+    """Find out before long work whether its file can be written at the end; creates its folder if necessary.
+
+    Raises:
+        OSError: It cannot.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+        pass
+
+
 @contextmanager
 def replace_folder_atomically(path: Path, expected: Collection[str] | None = None) -> Iterator[Path]:
     """Yield an empty temporary folder that takes the place of `path` when the block succeeds.
