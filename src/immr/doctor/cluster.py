@@ -241,7 +241,7 @@ def _may(calls: _ApiCalls, attributes: Mapping[str, str]) -> bool:
 def _objects(calls: _ApiCalls, namespace: str, training: str) -> Iterator[Finding]:
     core, kserve = f"/api/v1/namespaces/{namespace}", "/apis/serving.kserve.io/v1alpha1"
     trainer = f"/apis/{TrainJobs.group}/{TrainJobs.version}/namespaces/{namespace}/trainingruntimes/{RUNTIME}"
-    component = f"add ../../components/trainer to the components of an overlay with `namespace: {namespace}`, then {_APPLY}"
+    component = f"add ../../components/trainer to an overlay with `namespace: {namespace}`, then {_APPLY}"
     key = (
         f"openssl rand 32 > token.key; kubectl -n {namespace} create secret generic immr-click-tokens "
         f"--from-file=token.key ({_DOCS})"

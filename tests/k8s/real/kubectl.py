@@ -80,7 +80,8 @@ class Kubectl:
         """
         if fault.deployment:
             found = self.run(
-                ("get", "deployment", fault.deployment, "--ignore-not-found", "--output=name"), fault.namespace
+                ("get", "deployment", fault.deployment, "--ignore-not-found", "--output=name"),
+                fault.namespace,
             )
             if not found.strip():
                 return None
