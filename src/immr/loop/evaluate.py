@@ -17,8 +17,7 @@ from immr.data.training_set import LabelledPhoto, TrainingSet
 from immr.errors import DataError
 from immr.model.model_card import Card
 from immr.registry.reports import Report, publish
-from immr.storage import fingerprint
-from immr.storage.atomic import check_writable
+from immr.storage import atomic, fingerprint
 
 if TYPE_CHECKING:
     from immr.evaluation.gate import GateVerdict
@@ -75,13 +74,12 @@ def evaluate(
     from immr.evaluation.report import write_report
 
     slices.check_names(recipe.gate.slice_margins, training_set)
-    check_writable(report)
+    atomic.check_writable(report)
     registry = parts.registry
     evaluation = evaluation_of(parts, version, training_set, recipe)
-    champion = registry.role("champion")
-    is_champion = champion is not None and champion.id == version.id
-    if is_champion:
-        champion = None
+    role_holder = registry.role("champion")
+    is_champion = role_holder is not None and role_holder.id == version.id
+    champion = None if is_champion else role_holder
     before = evaluation_of(parts, champion, training_set, recipe) if champion else None
     verdict = gate(evaluation, before, recipe.gate, is_champion)
     photos, items, classes = training_set.judgements, training_set.items, training_set.item_classes
@@ -132,8 +130,7 @@ def evaluate_dataset(
     classes = list(class_of.values())
     embedded = _embedded(parts, version, photos, labelled.items)
     evaluation = _judged(embedded, photos, labelled.items, classes, recipe)
-    by_kind = _by_kind(parts, version, kinds, photos, labelled.items, classes, recipe)
-    return evaluation, by_kind
+    return evaluation, _by_kind(parts, version, kinds, photos, labelled.items, classes, recipe)
 
 
 def evaluation_of(
