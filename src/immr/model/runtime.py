@@ -40,13 +40,15 @@ class Graph:
             reduced: compute in bfloat16 if the processor supports it. Nearly twice as fast as float32, with
                 the same recall (benchmarks/precision.py).
         """
+        with _ONE_CORE:
+            core = _core(os.getpid())
+        bfloat16 = reduced and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         settings = {
-            "INFERENCE_PRECISION_HINT": "bf16" if reduced and has_bfloat16() else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": threads * at_once,
             "NUM_STREAMS": at_once,
             "ENABLE_CPU_PINNING": False,  # other processes share these cores
         }
-        core = _core()
         model = core.read_model(file)
         if sizes:
             model.reshape({each: _fixed(each.partial_shape, sizes) for each in model.inputs})
@@ -97,18 +99,8 @@ def _ones(tensor: Any) -> npt.NDArray[Any]:
     return np.ones(shape, dtype=tensor.element_type.to_dtype())
 
 
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32."""
-    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _core() -> Any:
-    with _ONE_CORE:
-        return _core_of(os.getpid())
-
-
 @functools.cache
-def _core_of(_process: int) -> Any:
+def _core(_process: int) -> Any:
     """OpenVINO's core; one that lives as long as the process. A forked process has its own.
 
     Its plugin for CPUs gives the thread that first uses it a stack for signal handlers, and frees that stack with the

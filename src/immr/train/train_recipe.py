@@ -41,9 +41,7 @@ class TrainRecipe:
     margin_kind: Literal["cosface", "arcface"] = "cosface"
     margin: Weight = 0.2
     scale: Positive | None = None  # None: from the number of classes
-    negative_rate: ShareAboveZero | None = (
-        None  # share of the classes in a step's softmax; None: see `rate_of`
-    )
+    negative_rate: ShareAboveZero | None = None  # share of the classes in a step; None: see `rate_of`
     conflict_cosine: Difference = 1.0  # negatives above this cosine are left out; 1 keeps all
     classifier_optimizer: Literal["adagrad", "adamw", "sgd"] = "adagrad"
     classifier_rows: Literal["float32", "bfloat16"] = "float32"  # bfloat16: half the memory

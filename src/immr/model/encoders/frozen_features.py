@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from immr.model.encoders.half_precision import agree
 from immr.model.encoders.onnx_graph import FrozenImageEncoder, Output, Square
 from immr.model.model_recipe import ModelRecipe
 from immr.types import FloatArray
 
 _LARGEST = 2.0  # sides of a picture that the device resizes, relative to the input's
-_LARGEST_DIFFERENCE = 1e-3  # 1 − cosine, of features in float16
 _log = logging.getLogger(__name__)
 
 
@@ -156,7 +156,7 @@ class TorchEncoder:
         if self._half is None:
             whole = self._run(pixels_B3SS, output, half=False)
             half = self._run(pixels_B3SS, output, half=True)
-            self._half = _largest_difference(half, whole) < _LARGEST_DIFFERENCE
+            self._half = agree(half, whole)
             if not self._half:
                 _log.warning("features are computed in float32, because this encoder's differ in float16")
             return whole
@@ -168,12 +168,3 @@ class TorchEncoder:
         with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=half):
             pooled, patches = self._encoder(pixels_B3SS)
         return (pooled if output == "pooled" else patches).float()
-
-
-def _largest_difference(found: Any, expected: Any) -> float:
-    """1 − the smallest cosine; infinite if a value is not finite."""
-    import torch
-    import torch.nn.functional as F
-
-    cosine = F.cosine_similarity(found.flatten(1), expected.flatten(1), dim=1)
-    return float(torch.where(cosine.isfinite(), 1 - cosine, torch.inf).max())

@@ -5,6 +5,7 @@ Shapes: B texts, T tokens, E text features.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from immr.errors import RecipeError
+from immr.model.encoders.half_precision import agree
 from immr.model.encoders.model_folder import folder_of, label_of
 from immr.model.encoders.specs import TextEncoderSpec
 from immr.model.encoders.transformers_config import half_config, hide_progress_bars, model_type
-from immr.model.runtime import has_bfloat16
 
 _TEXT_CLASSES = {  # of the text half; other model types load with AutoModel
     "clip": "CLIPTextModel",
@@ -26,6 +27,7 @@ _TEXT_CLASSES = {  # of the text half; other model types load with AutoModel
     "siglip2": "Siglip2TextModel",
     "siglip2_text_model": "Siglip2TextModel",
 }
+_log = logging.getLogger(__name__)
 _PADDED_IN_TRAINING = ("siglip", "siglip_text_model", "siglip2", "siglip2_text_model")  # full length, no mask
 
 
@@ -46,6 +48,12 @@ def spec_of(name: str) -> TextEncoderSpec:
     return TextEncoderSpec(label_of(name, folder), folder, dim=width)
 
 
+def _has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 itself; OpenVINO also counts those that emulate it."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 class TransformersText:
     """A frozen text model with its tokenizer."""
 
@@ -54,7 +62,8 @@ class TransformersText:
 
         Args:
             spec: of the model.
-            reduced: compute in bfloat16 on a CPU that is faster in it (benchmarks/precision.py).
+            reduced: compute in bfloat16 on a CPU that has instructions for it (benchmarks/precision.py), unless the
+                first batch differs from float32.
         """
         import transformers
 
@@ -71,7 +80,7 @@ class TransformersText:
             half_config(spec.folder, "text_config").get("max_position_embeddings", 1_000_000)
         )
         self._padded = kind in _PADDED_IN_TRAINING
-        self._reduced = reduced and has_bfloat16()
+        self._reduced = None if reduced and _has_bfloat16() else False  # None until the first batch decides
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
@@ -85,10 +94,26 @@ class TransformersText:
             del batch["attention_mask"]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.network.to(device)
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cpu" and self._reduced):
-            found = self.network(**{name: ids_BT.to(device) for name, ids_BT in batch.items()})
-        tokens_BTE: Tensor = found.last_hidden_state.float().cpu()
-        return tokens_BTE[:, :max_tokens], mask_BT[:, :max_tokens]
+        inputs = {name: ids_BT.to(device) for name, ids_BT in batch.items()}
+        return self._tokens(inputs, mask_BT, device)[:, :max_tokens], mask_BT[:, :max_tokens]
+
+    def _tokens(self, inputs: dict[str, Tensor], mask_BT: Tensor, device: str) -> Tensor:
+        """(B, T, E), float32, on the CPU."""
+        if device != "cpu" or self._reduced is False:
+            return self._run(inputs, torch.float32)
+        reduced_BTE = self._run(inputs, torch.bfloat16)
+        if self._reduced is None:
+            whole_BTE = self._run(inputs, torch.float32)
+            self._reduced = agree(reduced_BTE[mask_BT], whole_BTE[mask_BT])
+            if not self._reduced:
+                _log.warning("texts are computed in float32: this encoder's features differ in bfloat16")
+                return whole_BTE
+        return reduced_BTE
+
+    def _run(self, inputs: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            tokens_BTE: Tensor = self.network(**inputs).last_hidden_state
+        return tokens_BTE.float().cpu()
 
     @property
     def reads_mask(self) -> bool:
