@@ -1,12 +1,17 @@
 """What training needs: features on disk, the classifier in memory."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from immr.machine.capacity import GIB
 from immr.model.encoders.by_name import image_encoder_spec
+from immr.model.features.text_features import document_text
 from immr.model.model_recipe import ModelRecipe
+from immr.recipes import RECIPES
 from immr.train.inputs.resource_estimate import need
 from immr.train.train_recipe import TrainRecipe
 from immr.types import Item
@@ -39,3 +44,25 @@ def test_towers_that_only_fine_tuning_trains_need_features_of_a_sample_of_the_ph
     straight = replace(TRAIN, epochs=0)
     few, many = (need(count, [ITEM], MODEL, straight) for count in (10_000, 1_000_000))
     assert few.disk_bytes == many.disk_bytes < need(10_000, [ITEM], MODEL, TRAIN).disk_bytes
+
+
+def test_the_table_in_the_docs_has_these_estimates() -> None:
+    recipe = RECIPES["concept"]()
+    train = replace(recipe.train, processes=2)
+    letters = (50 - 2) * 4  # 50 tokens
+    item = replace(ITEM, title="A" * letters)
+    assert len(document_text(item)) == letters
+    page = (Path(__file__).parents[3] / "docs" / "scale.md").read_text(encoding="utf-8")
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in page.splitlines()
+        if re.match(r"\| [\d,]+ \| [\d,]+ \|", line)
+    ]
+    assert len(rows) == 3
+    for items, photos, _, _, estimate, _ in rows:
+        found = need(_number(photos), [item] * _number(items), recipe.model, train)
+        assert f"{found.memory_bytes / GIB:.1f} / {found.disk_bytes / GIB:.1f}" == estimate
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
