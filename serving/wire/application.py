@@ -48,7 +48,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if b"content-encoding" in headers and (codings := _compressions(scope)):
+        if codings := _compressions(scope):
             detail = f"The body is compressed ({', '.join(codings)}). Send it uncompressed."
             await problem_response(ProblemError(415, detail), scope["path"])(scope, receive, send)
             return

@@ -428,9 +428,7 @@ def test_a_collection_is_not_replaced_by_that_of_another_encoder(
         dataclasses.replace(version, dim=8),
     ):
         cut_ND = embeddings_ND[:, : other.dim]
-        with pytest.raises(
-            IndexMismatchError, match=r"as in another registry: set IMMR_INDEX_URL .*delete it"
-        ):
+        with pytest.raises(IndexMismatchError, match=r"another registry: set IMMR_INDEX_URL .*delete it"):
             index.build(other, items, cut_ND / np.linalg.norm(cut_ND, axis=1, keepdims=True))
     own_collection.refresh()
     assert own_collection.search(embeddings_ND[0], 1)[0].item_id == "i0"

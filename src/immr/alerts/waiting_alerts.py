@@ -27,7 +27,7 @@ class WaitingAlerts:
         self.folder = folder
 
     def send(self, alert: Alert) -> None:
-        """See `Alerts.send`; in a home that has no receiver, only those of the last day stay."""
+        """See `Alerts.send`; those older than a day are deleted, because there may never be a receiver."""
         self.add(alert)
         for file in filter(is_old, self.files()):
             file.unlink(missing_ok=True)

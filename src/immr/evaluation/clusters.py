@@ -39,10 +39,11 @@ def default_clusters(photos: Sequence[LabelledPhoto]) -> Clusters:
     return Clusters("class", tuple(str(photo.class_id) for photo in photos))
 
 
-def of_a_difference(clusters: Clusters, photos: Sequence[LabelledPhoto]) -> tuple[Clusters, ...]:
-    """What the difference between two versions may depend on: these clusters, and besides users ten classes or more.
+def clusterings_of_difference(clusters: Clusters, photos: Sequence[LabelledPhoto]) -> tuple[Clusters, ...]:
+    """Clusters to resample for a difference between two versions: the given ones, and classes if those are users.
 
-    One version may be better at some classes, for whoever takes the photo, and only some classes have been judged.
+    One version may be better at some classes, whoever takes the photo, and the photos show only some of all classes.
+    Fewer than ten classes are left out.
     """
     classes = Clusters("class", tuple(str(photo.class_id) for photo in photos))
     if clusters.unit != "user" or classes.count < _MIN_CLUSTERS:

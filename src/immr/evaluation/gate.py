@@ -17,7 +17,7 @@ from immr.evaluation.bootstrap import (
     cautious_difference,
     difference_estimate,
 )
-from immr.evaluation.clusters import Clusters, of_a_difference
+from immr.evaluation.clusters import Clusters, clusterings_of_difference
 from immr.evaluation.gate_recipe import EXACT, GateRecipe
 from immr.evaluation.result import Evaluation
 from immr.machine.wording import by_number, counted
@@ -77,8 +77,8 @@ def gate(
     ours_Q = candidate.per_query[metric]
     theirs_Q = np.asarray(champion.per_query[metric][order], dtype=np.float64)
     intervals = [
-        (unit, cautious_difference(ours_Q, theirs_Q, unit.ids, *_how(recipe)))
-        for unit in of_a_difference(candidate.clusters, candidate.queries)
+        (unit, cautious_difference(ours_Q, theirs_Q, unit.ids, *_bootstrap_of(recipe)))
+        for unit in clusterings_of_difference(candidate.clusters, candidate.queries)
     ]
     clusters, difference = max(intervals, key=lambda entry: entry[1].high - entry[1].low)
     if np.array_equal(ours_Q, theirs_Q) and _same_answers(candidate, champion, order):
@@ -152,8 +152,8 @@ def chance_if_equal(difference: Estimate, recipe: GateRecipe) -> float | None:
     return math.erfc(errors * (reach + recipe.margin) / spread / math.sqrt(2)) / 2
 
 
-def _how(recipe: GateRecipe) -> tuple[int, float, int]:
-    """The last arguments of an interval."""
+def _bootstrap_of(recipe: GateRecipe) -> tuple[int, float, int]:
+    """Rounds, confidence and seed of a bootstrap interval."""
     return recipe.bootstrap_rounds, recipe.confidence, recipe.seed
 
 
@@ -175,8 +175,8 @@ def _judge_slices(
         how = joint if counts else recipe
         own = Clusters(candidate.clusters.unit, tuple(ids_Q[members].tolist()))
         intervals = [
-            difference_estimate(ours_Q[members], theirs_Q[members], unit.ids, *_how(how))
-            for unit in of_a_difference(own, [candidate.queries[member] for member in members])
+            difference_estimate(ours_Q[members], theirs_Q[members], unit.ids, *_bootstrap_of(how))
+            for unit in clusterings_of_difference(own, [candidate.queries[member] for member in members])
         ]
         difference = max(intervals, key=lambda each: each.high - each.low)
         margin = recipe.slice_margins.get(name, recipe.slice_margin)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from itertools import accumulate
 
 from immr.experiment.definition import ENDED, HOLDOUT, Experiment, Variant
 
@@ -51,10 +53,8 @@ def exact_shares(experiment: Experiment) -> dict[str, float]:
     total = sum(each.weight for each in challengers)
     tested = round(total * BUCKETS) / BUCKETS
     shares = {experiment.champion.name: 1 - tested}
-    before, border = 0, 0.0
-    for challenger in challengers:
-        border += challenger.weight
-        end = round(border / total * BUCKETS) if total else 0
+    before = 0
+    for challenger, end in zip(challengers, _ends(challengers), strict=True):
         shares[challenger.name] = tested * (end - before) / BUCKETS
         before = end
     return shares
@@ -70,11 +70,11 @@ def _chosen(experiment: Experiment, user_id: str) -> Variant:
     total = sum(each.weight for each in challengers)
     if bucket(experiment.salt, user_id) >= round(total * BUCKETS):
         return experiment.champion
-    second, border = 0, 0.0
-    if len(challengers) > 1:
-        second = bucket(f"{experiment.salt}/challenger", user_id)
-    for challenger in challengers:
-        border += challenger.weight
-        if second < round(border / total * BUCKETS):
-            break
-    return challenger
+    second = bucket(f"{experiment.salt}/challenger", user_id) if len(challengers) > 1 else 0
+    return next(each for each, end in zip(challengers, _ends(challengers), strict=True) if second < end)
+
+
+def _ends(challengers: Sequence[Variant]) -> list[int]:
+    """The first bucket of the second hash beyond each challenger's; all 0 if none gets users."""
+    weights = list(accumulate(each.weight for each in challengers))
+    return [round(weight / weights[-1] * BUCKETS) if weights[-1] else 0 for weight in weights]

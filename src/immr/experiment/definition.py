@@ -109,8 +109,8 @@ class Experiment:
             raise ExperimentError(
                 f"the test's kind is {self.kind!r}: give one of {', '.join(get_args(Kind))}"
             )
-        for name, moment in (("started", self.started), ("stopped_at", self.stopped_at)):
-            if moment is not None:
+        for name in _MOMENTS:
+            if (moment := getattr(self, name)) is not None:
                 _require_zone(name, moment)
         if self.planned_users is not None and self.planned_users < 1:
             raise ExperimentError(

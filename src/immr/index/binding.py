@@ -81,6 +81,6 @@ def check_binding(
             + ", ".join(f"{name} {of_collection[name]}" for name in different)
             + ", but the query encoder has "
             + ", ".join(f"{name} {of_encoder[name]}" for name in different)
-            + ", as in another registry: set IMMR_INDEX_URL to the index of this one; or if nothing else uses the "
-            + f"collection, delete it and run `immr index build --model {version_id}`"
+            + ". It may belong to another registry: set IMMR_INDEX_URL to the index of this one. If nothing else "
+            + f"uses the collection, delete it and run `immr index build --model {version_id}`"
         )

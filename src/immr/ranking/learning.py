@@ -138,7 +138,7 @@ def _unknown_share(found: Propensities, examples: Examples) -> float:
 
 
 def _mean_error(found: Propensities, examples: Examples) -> float:
-    """The standard error, mean over the clicks at known positions but that which others are relative to."""
+    """The standard error, mean over the clicks at known positions other than the reference."""
     log = examples.log
     place_R = places_of(log.position_R[log.clicked_R])
     error_R = found.uncertainty_K[place_R[place_R != found.first]]

@@ -33,9 +33,9 @@ PLACES = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 16, 21, 31])
 _COSINE_GROUPS = 8
 _RANK_GROUPS = np.array([1, 2, 3, 5, 8, 13, 21, 34, 55])
 _STEPS, _TOLERANCE = 50, 1e-8
-_FEW_STRATA = 4.0  # with fewer degrees of freedom, errors are at least those of independent clicks
+_FEW_DEGREES = 4.0  # of freedom; with fewer, errors are at least those of independent clicks
 _LEVERAGE = 0.01  # of a stratum; below it, the correction is negligible
-_FEW_CLICKS = 0.1  # of a place's mean: too few for a place that others are relative to
+_FEW_CLICKS = 0.1  # of a place's mean; a place with fewer is not the reference
 _FEWEST_DEGREES = 1.0  # with fewer, intervals are infinite
 _ESTIMABLE = 0.9  # share of a variance that the strata can show
 
@@ -113,8 +113,7 @@ def estimate(stratum_R: Ints, position_R: Ints, clicked_R: Bools, first: int | N
         stratum_R: see `strata`.
         position_R: from 1.
         clicked_R: of the same impressions.
-        first: the place that others are relative to; by default the first of the group with a tenth of a place's mean
-            clicks.
+        first: the reference place; by default the group's first with at least a tenth of its places' mean clicks.
     """
     place_R = places_of(position_R)
     shown_SK, clicked_SK = _counts(stratum_R, place_R, clicked_R)
@@ -162,7 +161,7 @@ def _comparable(shown_SK: Values, clicked_SK: Values) -> Bools:
 
 
 def _first(comparable_KK: Bools, clicks_K: Values, lowest: int) -> int:
-    """The place that others are relative to; the lowest of the log if no two places can be compared."""
+    """The reference place; the lowest of the log if no two places can be compared."""
     of_several_K = comparable_KK.sum(axis=1) > 1
     if not of_several_K.any():
         return lowest
@@ -188,9 +187,9 @@ def _fit(shown_SU: Values, clicked_SU: Values) -> tuple[Values, Values, Values]:
     expected_SU, hessian_VV = _moments(shown_SU, clicks_S1, log_U)
     covariance_UU, degrees_U = np.zeros((len(log_U), len(log_U))), np.full(len(log_U), np.inf)
     robust_VV, degrees_U[1:] = _robust(expected_SU, clicked_SU, clicks_S1, hessian_VV)
-    # without a second stratum nothing is known of how clicks depend on each other, and with few too little
+    # one stratum shows nothing of how its clicks depend on each other, and a few show too little
     missing_V = np.maximum(np.diag(np.linalg.inv(hessian_VV)) - np.diag(robust_VV), 0)
-    covariance_UU[1:, 1:] = robust_VV + np.diag(missing_V * (degrees_U[1:] < _FEW_STRATA))
+    covariance_UU[1:, 1:] = robust_VV + np.diag(missing_V * (degrees_U[1:] < _FEW_DEGREES))
     return log_U, covariance_UU, degrees_U
 
 

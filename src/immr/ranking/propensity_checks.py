@@ -51,7 +51,7 @@ def by_part(
         log: the impressions.
         stratum_R: see `propensity.strata`.
         best_cosine_R: the largest cosine that the impression's query has with any item.
-        first: the place that others are relative to.
+        first: the reference place.
     """
     shown_N = np.bincount(log.item_R)
     order = np.argsort(-shown_N, kind="stable")

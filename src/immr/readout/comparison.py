@@ -181,7 +181,8 @@ def compare(
     (A. Deng, Y. Xu, R. Kohavi, T. Walker, WSDM 2013).
 
     All intervals are wider than tea-tasting's by what `rate_difference` adds for few, unequal users. With 20 users in
-    each variant, of whom a few search most, tea-tasting's 95 % interval misses in 15 % of the cases, else in 4 %.
+    each variant, of whom a few search most, tea-tasting's 95 % intervals of equal versions exclude zero in 15 % of the
+    cases, these in 3 % (3,000 simulations with the users of tests/readout/test_comparison.py).
     """
     from tea_tasting.metrics import RatioOfMeans
 
@@ -226,14 +227,14 @@ def compare(
 
 
 def _few_users_factor(ratio: Ratio, champion: Aggregates, challenger: Aggregates) -> float:
-    """How many times larger than each variant's own the standard error of `rate_difference` is; at least 1."""
+    """The standard error of `rate_difference`, relative to that from each variant's own variance; at least 1."""
     sides = (champion, challenger)
     own = math.hypot(*(standard_error(ratio, side) for side in sides))
     return max(float(rate_difference(*(moments(ratio, side) for side in sides))[1]) / own, 1.0)
 
 
 def _widened(found: Any, times: float) -> Interval | None:
-    """The interval of the lift, so many times as wide on the scale of logarithms, on which it is symmetric."""
+    """The interval of the lift, widened by a factor on the logarithmic scale, where it is symmetric."""
     lift, low, high = (
         1 + float(getattr(found, f"rel_effect_size{end}")) for end in ("", "_ci_lower", "_ci_upper")
     )

@@ -98,7 +98,7 @@ def until_end(
 ) -> datetime | None:
     """Create views of tables with events until a test was stopped, as afterwards all users count for the champion.
 
-    A test that an earlier state of IMMR stopped does not say when. It ends with the last query of a challenger's
+    An earlier release did not record when a test was stopped: such a test ends with the last query of a challenger's
     user.
 
     Args:

@@ -18,7 +18,7 @@ from immr.errors import ExperimentError
 from immr.experiment.assignment import exact_shares
 from immr.experiment.definition import CHALLENGER, CHAMPION, HOLDOUT, Experiment, Variant
 from immr.machine.wording import counted
-from immr.readout import user_moments as user_sums
+from immr.readout import user_moments
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked
 from immr.readout.comparison import (
     CTR,
@@ -181,7 +181,7 @@ def readout_of_sums(
     whole = Look(confidence, experiment.planned_users or DEFAULT_PLANNED_USERS)
     look = whole.shared_by(len(experiment.challengers))
     capped, revenue = cap_revenue(sums.users)
-    sides = {side.name: user_sums.aggregate(capped, side.name) for side in experiment.variants}
+    sides = {side.name: user_moments.aggregate(capped, side.name) for side in experiment.variants}
     secondary = _secondary(sums, revenue)
     variants = tuple(
         _variant_readout(side, sums.users, sides[side.name], secondary, confidence)
@@ -197,7 +197,7 @@ def readout_of_sums(
         sample_ratio=ratio,
         withheld=withheld,
         fallback_queries=sums.fallback_queries,
-        users_in_both=user_sums.users_in_both(sums.users),
+        users_in_both=user_moments.users_in_both(sums.users),
         foreign_queries=sums.foreign_queries,
         arms=() if withheld else tuple(_arms(experiment, variants, sides, secondary, look)),
         by_rank=tuple(RankCtr(*rank, rank.clicks / rank.impressions) for rank in sums.ranks),

@@ -101,11 +101,11 @@ class KafkaView:
                         f"Kafka returned no message of {self._topic} within {self._timeout_s:g} s although "
                         f"{missing} are missing: check the brokers, then try again"
                     )
-                if other := _not_as_left(messages, places):
+                if recreated := _recreated(messages, places):
                     _LOG.warning(
-                        "%s was recreated; its partitions %s are read from the start", self._topic, other
+                        "%s was recreated; its partitions %s are read from the start", self._topic, recreated
                     )
-                    places |= {partition: _Place(bounds[partition][0]) for partition in other}
+                    places |= {partition: _Place(bounds[partition][0]) for partition in recreated}
                     self._assign(consumer, places, bounds)
                     continue
                 self._store(log, messages, places)
@@ -168,7 +168,7 @@ class KafkaView:
                     raise EventLogError(
                         f"Kafka returned an error for {self._topic} ({error.str()}): try again"
                     )
-                if offset < places[partition].offset:  # the last message of before
+                if offset < places[partition].offset:  # it was read before
                     continue
                 try:
                     _record(log, read(message.value() or b""))
@@ -217,8 +217,8 @@ def _hash(message: Message) -> str:
     return fingerprint.of_bytes(message.value() or b"")[:16]
 
 
-def _not_as_left(messages: Sequence[Message], places: Mapping[int, _Place]) -> list[int]:
-    """The partitions whose last message of before is another one now."""
+def _recreated(messages: Sequence[Message], places: Mapping[int, _Place]) -> list[int]:
+    """The partitions that have another message where the last one was read."""
     found = set()
     for message in messages:
         partition, offset = _position(message)
