@@ -24,6 +24,6 @@ def test_the_matching_encoder_passes():
 def test_a_mismatch_names_what_differs_on_both_sides():
     other = dataclasses.replace(BINDING, version_id="immr-2", dim=8)
     with pytest.raises(
-        IndexMismatchError, match=r"built for version immr-2, dim 8, but .* dim 4, as in another"
+        IndexMismatchError, match=r"built for version immr-2, dim 8, but .* dim 4\. It may belong to another"
     ):
         check_binding("immr_immr-3", other, "immr-3", 4, "prep")

@@ -181,8 +181,8 @@ def compare(
     (A. Deng, Y. Xu, R. Kohavi, T. Walker, WSDM 2013).
 
     All intervals are wider than tea-tasting's by what `rate_difference` adds for few, unequal users. With 20 users in
-    each variant, of whom a few search most, tea-tasting's 95 % intervals of equal versions exclude zero in 15 % of the
-    cases, these in 3 % (3,000 simulations with the users of tests/readout/test_comparison.py).
+    each variant, of whom a few search most, tea-tasting's 95 % intervals of equal versions exclude zero in 15 % of
+    all cases, these in 3 % (3,000 simulations with the users of tests/readout/test_comparison.py).
     """
     from tea_tasting.metrics import RatioOfMeans
 
