@@ -22,6 +22,7 @@ from immr.cli.options import (
     ParquetFile,
     RecipeName,
     SetFolder,
+    WeightInQueue,
     console,
     note,
     parts_of,
@@ -182,13 +183,7 @@ def deploy(
         str,
         typer.Option(metavar="TAG", help="The Bento's tag; by default the one that `immr package` printed."),
     ] = "",
-    weight: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE",
-            help="Share of users, between 0 and 1, that its test has if the version must wait in the queue.",
-        ),
-    ] = 0.5,
+    weight: WeightInQueue = 0.5,
     force: Annotated[
         bool,
         typer.Option(

@@ -60,6 +60,16 @@ ModelName = Annotated[
     str,
     typer.Option("--model", metavar="VERSION", help="A version's id (immr-3), or champion or challenger."),
 ]
+Weight = Annotated[
+    float, typer.Option(metavar="SHARE", help="Each challenger's share of users, between 0 and 1.")
+]
+WeightInQueue = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        help="Share of users, between 0 and 1, that its test has if the version must wait in the queue.",
+    ),
+]
 ByDimensions = Annotated[
     str,
     typer.Option(

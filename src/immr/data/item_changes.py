@@ -96,7 +96,7 @@ def _refusal(item: Item, found: Inspection) -> tuple[str, str]:
 
 
 def _here(uris: Sequence[str], fetched: Mapping[str, Fetched]) -> tuple[str, ...]:
-    """Further pictures without those that cannot be fetched; an item is not rejected for one of them."""
+    """The additional pictures without those that cannot be fetched; an item is not rejected for one of them."""
     places = [fetched[uri].path if uri in fetched else uri for uri in uris]
     return tuple(str(place) for place in places if place is not None)
 

@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
     }
 )
 _REFUSED = pa.schema({name: pa.string() for name in ("table", "id", "image", "reason", "detail")})
-_REFUSED_FURTHER = pa.schema({"image": pa.string()})
+_REFUSED_ADDITIONAL = pa.schema({"image": pa.string()})
 _CHUNK = 4096
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -92,21 +92,21 @@ def inspected(
     _write_refused(workspace, joined, folder)
     seen = {name: table.mutate(image=table.place).drop("place") for name, table in joined.items()}
     if additional_pictures.COLUMN in tables["items"].columns:
-        seen["items"] = _with_further(workspace, seen["items"], recipe, downloads)
+        seen["items"] = _with_additional(workspace, seen["items"], recipe, downloads)
     return seen
 
 
-def _with_further(
+def _with_additional(
     workspace: Workspace, items: Any, recipe: GovernanceRecipe, downloads: Downloads | None
 ) -> Any:
     """The items with the additional pictures that are usable; an item is not refused for one of them."""
     some = items.filter(items.images.notnull()).select("item_id", "images")
-    path = workspace.scratch / "further.parquet"
+    path = workspace.scratch / "additional.parquet"
     schema = pa.schema({"of": pa.string(), "usable": pa.string()})
-    refused, example = workspace.scratch / "further-refused.parquet", ""
+    refused, example = workspace.scratch / "additional-refused.parquet", ""
     with (
         pq.ParquetWriter(path, schema) as writer,
-        pq.ParquetWriter(refused, _REFUSED_FURTHER) as refusals,
+        pq.ParquetWriter(refused, _REFUSED_ADDITIONAL) as refusals,
         ProgressBar("checking additional pictures", 0, "pictures") as progress,
     ):
         for batch in _slices(workspace.batches(some, ["item_id"])):
@@ -124,7 +124,7 @@ def _with_further(
                 additional_pictures.packed([places[uri] for uri in each if uri in places]) for each in uris
             ]
             writer.write_table(pa.table({"of": batch["item_id"], "usable": usable}, schema=schema))
-            refusals.write_table(pa.table({"image": left_out}, schema=_REFUSED_FURTHER))
+            refusals.write_table(pa.table({"image": left_out}, schema=_REFUSED_ADDITIONAL))
     if example:
         number = workspace.rows(workspace.read(refused).distinct())  # slices may share pictures
         _log.warning("left out %s of items, such as %s", counted(number, "additional picture"), example)

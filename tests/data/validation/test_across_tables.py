@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from immr.data.validation.across_tables import unknown_items
+from immr.data.validation.across_tables import shifted_times, unknown_items
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,9 @@ def test_what_programs_change_in_ids(unknown: list[str], found: str) -> None:
 def test_ids_that_all_match_need_no_sentence() -> None:
     items = pd.DataFrame({"item_id": ["01", None]})
     assert unknown_items(items, pd.DataFrame({"item_id": ["01", "01", None]})) == ""
+
+
+def test_times_are_compared_although_no_position_could_be_read() -> None:
+    queries = pd.DataFrame({"query_id": ["q"], "ts": [pd.Timestamp("2025-06-01T10:00Z")], "position": [None]})
+    shown = queries.assign(ts=queries["ts"] + pd.Timedelta(hours=2), item_id="a")
+    assert shifted_times(queries, shown).startswith("100% of the rows are 2 hours after their searches")

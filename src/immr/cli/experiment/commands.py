@@ -17,6 +17,7 @@ from immr.cli.options import (
     AsJson,
     ByDimensions,
     ParquetFile,
+    Weight,
     console,
     describe,
     names_in,
@@ -69,9 +70,6 @@ experiment_app = Commands(
 )
 experiment_app.add_typer(plan_and_history.app)
 
-Weight = Annotated[
-    float, typer.Option(metavar="SHARE", help="Each challenger's share of users, between 0 and 1.")
-]
 IfRevision = Annotated[
     str, typer.Option(metavar="REVISION", help="Act only if `immr status --json` still shows this revision.")
 ]

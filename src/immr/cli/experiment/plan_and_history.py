@@ -15,6 +15,8 @@ from immr.cli.options import (
     AsJson,
     ByDimensions,
     ParquetFile,
+    Weight,
+    WeightInQueue,
     console,
     names_in,
     note,
@@ -60,9 +62,7 @@ def experiment_plan(
     lift: Annotated[
         str, typer.Option(metavar="PERCENT,…", help="Relative lifts of the CTR that the test should find.")
     ] = "2,5,10,20",
-    weight: Annotated[
-        float, typer.Option(metavar="SHARE", help="Each challenger's share of users, between 0 and 1.")
-    ] = 0.5,
+    weight: Weight = 0.5,
     power: Annotated[
         float,
         typer.Option(min=0.5, max=0.99, metavar="NUMBER", help="Probability of finding a lift that exists."),
@@ -106,13 +106,7 @@ def experiment_plan(
 @app.command("aa")
 def experiment_aa(
     ctx: typer.Context,
-    weight: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE",
-            help="Share of users, between 0 and 1, that its test has if the copy must wait in the queue.",
-        ),
-    ] = 0.5,
+    weight: WeightInQueue = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Deploy a copy of the champion as challenger, for an A/A test, which checks the measurement itself.

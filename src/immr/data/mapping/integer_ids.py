@@ -13,20 +13,20 @@ _POINT_ZERO = r"^(\d{1,15})\.0$"
 
 
 class IntegerIds:
-    """Reads the ids of one file or query, which must all be read alike.
+    """Reads all ids of one file or query in the same way.
 
-    Its first rows decide: if all their ids are whole numbers, `17.0` is read as `17` throughout. A shop with an id
-    1.5 may have another thing called 1.0.
+    The first batch with ids decides, for each column: if they are all whole numbers, `17.0` is read as `17` in all
+    batches. A shop with an id 1.5 may have another item called 1.0.
     """
 
     def __init__(self) -> None:
         self._are_whole: dict[str, bool] = {}
 
     def read(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The same rows with ids as integers are written.
+        """The same rows, with ids written as integers.
 
         Args:
-            batch: the next rows, with the contract's columns; ids that are not text stay as they are.
+            batch: The next rows, with the contract's columns; ids that are not text stay as they are.
         """
         for name in ID_COLUMNS:
             if batch.schema.names.count(name) != 1:

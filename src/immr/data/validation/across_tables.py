@@ -43,7 +43,9 @@ def shifted_times(queries: pd.DataFrame, impressions: pd.DataFrame) -> str:
         queries: `query_id` and `ts`.
         impressions: `query_id` and `ts`.
     """
-    asked, shown = (table.dropna().set_index("query_id")["ts"] for table in (queries, impressions))
+    asked, shown = (
+        table[["query_id", "ts"]].dropna().set_index("query_id")["ts"] for table in (queries, impressions)
+    )
     apart = (shown - asked[~asked.index.duplicated()].reindex(shown.index)).dropna()
     apart_h = apart.dt.total_seconds() / 3600
     if apart_h.empty or abs(shift_h := round(float(apart_h.median()) * 4) / 4) < 1:

@@ -120,8 +120,8 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
 
 
 def _late_positions(impressions: pd.DataFrame) -> str:
-    positions = impressions["position"].dropna() if "position" in impressions else ()
-    if len(positions) < _FEW_POSITIONS or (lowest := int(min(positions))) < 2:
+    positions = impressions["position"].dropna()
+    if len(positions) < _FEW_POSITIONS or (lowest := int(positions.min())) < 2:
         return ""
     return (
         f"positions start at {lowest}: if the slots before it show items too, log them; else position bias is "

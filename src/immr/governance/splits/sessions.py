@@ -9,7 +9,7 @@ from immr.data.time_steps import MINUTE_US, step_between
 from immr.governance.labels.class_scores import Ints
 
 _GAP_US = 30 * MINUTE_US
-_LARGEST_STEP_US = 60 * MINUTE_US
+_HOUR_US = 60 * MINUTE_US
 
 
 def microseconds(times: pa.ChunkedArray) -> Ints:
@@ -21,12 +21,11 @@ def microseconds(times: pa.ChunkedArray) -> Ints:
 def sessions(users: pa.ChunkedArray, times: pa.ChunkedArray) -> Ints:
     """(N,) session of each photo: one user's photos, each at most half an hour after the one before.
 
-    Where times are rounded to more, up to an hour, photos of two steps in a row are of one session too: those of
-    10:59 and 11:01 would otherwise never be.
+    If times are rounded to hours, photos of two consecutive hours are one session too: those of 10:59 and 11:01
+    would otherwise never be.
     """
     user_N, time_N = numbered(users), microseconds(times)
-    step = step_between(time_N)
-    gap = max(_GAP_US, step) if step <= _LARGEST_STEP_US else _GAP_US
+    gap = _HOUR_US if step_between(time_N) == _HOUR_US else _GAP_US
     order = np.lexsort((time_N, user_N))
     new = np.diff(user_N[order], prepend=-1) != 0
     new |= np.diff(time_N[order], prepend=time_N[order[:1]]) > gap

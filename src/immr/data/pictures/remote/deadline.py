@@ -48,10 +48,6 @@ class DeadlineNetwork(httpcore.NetworkBackend):
         stream = self._backend.connect_tcp(host, port, self.left_s(), local_address, socket_options)
         return _DeadlineStream(stream, self)
 
-    def sleep(self, seconds: float) -> None:
-        """Wait before a retry of httpcore's own; it makes none here."""
-        self._backend.sleep(seconds)
-
 
 class _DeadlineStream(httpcore.NetworkStream):
     def __init__(self, stream: httpcore.NetworkStream, network: DeadlineNetwork) -> None:

@@ -46,10 +46,6 @@ class PublicNetwork(httpcore.NetworkBackend):
                 failure = error
         raise failure
 
-    def sleep(self, seconds: float) -> None:
-        """Wait before a retry of httpcore's own; it makes none here."""
-        self._backend.sleep(seconds)
-
 
 def public_addresses(host: str, port: int) -> list[str]:
     """The addresses of a host.
