@@ -1,3 +1,4 @@
+import gc
 import tracemalloc
 from pathlib import Path
 
@@ -78,8 +79,13 @@ def test_pictures_that_are_left_out_are_counted_but_not_kept(
     columns = {"item_id": ids, "image": [pictures["good"]] * items, "images": gone}
     pq.write_table(pa.table(columns), tmp_path / "items.parquet")
     (tmp_path / "rejected").mkdir()
+    few = tmp_path / "few"
+    (few / "rejected").mkdir(parents=True)
+    pq.write_table(pa.table(columns).slice(0, 1), few / "items.parquet")
+    inspected(duckdb_workspace, {"items": duckdb_workspace.read(few / "items.parquet")}, few, RECIPE)
     del gone, columns
-    tracemalloc.start()
+    gc.collect()
+    tracemalloc.start()  # after what the first inspection imports and keeps
     before, _ = tracemalloc.get_traced_memory()
     seen = inspected(
         duckdb_workspace, {"items": duckdb_workspace.read(tmp_path / "items.parquet")}, tmp_path, RECIPE
