@@ -21,7 +21,7 @@ from immr.doctor.finding import Finding
 from immr.drift.findings import DriftFinding, DriftReport
 from immr.evaluation.bootstrap import Estimate
 from immr.evaluation.queries.kinds import KindResult
-from immr.loop.items.request import Answer, Progress
+from immr.loop.items.request import ItemsProgress, ItemsResult
 from tests.cli.test_commands import ALL, DOCS
 
 TABLES = (
@@ -111,8 +111,11 @@ def test_findings_of_the_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_progress_of_catalogue_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    progress = (Progress("immr-1", True, 5, 5, None), Progress("immr-2", True, 2, 5, 2, "no answer"))
-    monkeypatch.setattr(items, "ask", lambda *_: Answer(progress))
+    progress = (
+        ItemsProgress("immr-1", True, 5, 5, None),
+        ItemsProgress("immr-2", True, 2, 5, 2, "no answer"),
+    )
+    monkeypatch.setattr(items, "ask", lambda *_: ItemsResult(progress))
     assert [row["waiting"] for row in rows_of(tmp_path, "items", "status", exit_code=1)] == ["0", "3"]
 
 

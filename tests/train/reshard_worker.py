@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from immr.train.checkpoint import Checkpoints, Learned
+from immr.train.checkpoint import Checkpoints, LearnedState
 from immr.train.classifier.collectives import sum_gradients
 from immr.train.classifier.sharded_classifier import (
     Classifier,
@@ -53,7 +53,7 @@ def own_state(classifier: Classifier) -> list[torch.Tensor]:
 def run(name: str, folder: Path, steps: int, save: bool, world: World) -> dict[str, object]:
     classifier = in_float64(make_classifier(CASES[name], Shard(CLASSES, DIM, world, RECIPE.seed)))
     tower = projection()
-    learned = Learned(tower, torch.optim.AdamW(tower.parameters(), lr=0.01))
+    learned = LearnedState(tower, torch.optim.AdamW(tower.parameters(), lr=0.01))
     parts = {"classifier": classifier, "towers": learned}
     checkpoints = Checkpoints(folder / name, "key", world, in_background=name.endswith("sgd"))
     start = (checkpoints.load(parts) or {"step": 0})["step"]

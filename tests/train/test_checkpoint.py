@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from immr.errors import TrainingError
-from immr.train.checkpoint import Checkpoints, Learned
+from immr.train.checkpoint import Checkpoints, LearnedState
 from immr.train.world import World
 
 
@@ -87,12 +87,12 @@ def test_checkpoints_of_another_key_are_ignored(tmp_path):
 
 
 def test_a_module_and_its_optimizer_resume_exactly(tmp_path):
-    def learned(seed: int) -> Learned:
+    def learned(seed: int) -> LearnedState:
         torch.manual_seed(seed)
         module = nn.Linear(3, 2)
-        return Learned(module, torch.optim.AdamW(module.parameters(), lr=0.1))
+        return LearnedState(module, torch.optim.AdamW(module.parameters(), lr=0.1))
 
-    def step(part: Learned) -> None:
+    def step(part: LearnedState) -> None:
         part.optimizer.zero_grad()
         torch.autograd.backward(part.module(torch.ones(4, 3)).square().sum())
         part.optimizer.step()

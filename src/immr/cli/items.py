@@ -23,12 +23,12 @@ from immr.cli.options import (
     print_table,
     saved,
 )
-from immr.loop.items.request import Answer, Progress, Request
+from immr.loop.items.request import ItemsProgress, ItemsRequest, ItemsResult
 from immr.loop.items.service import ask, perform
 from immr.machine.wording import counted
 from immr.storage.table_files import of_records
 
-_COLUMNS = (*(field.name for field in fields(Progress)), "waiting")
+_COLUMNS = (*(field.name for field in fields(ItemsProgress)), "waiting")
 
 _FILE = (
     "Items as a Parquet, CSV or JSON-lines file, folder, glob or URL: item_id, title, description, category, "
@@ -55,7 +55,7 @@ def items_upsert(
 
     Example: immr items upsert new-items.parquet
     """
-    answer = _done(ctx, Request("upsert", source=file, map_file=str(mapping or "")))
+    answer = _done(ctx, ItemsRequest("upsert", source=file, map_file=str(mapping or "")))
     recorded = answer.rows_in - sum(answer.rejected.values())
     note(f"recorded {recorded:,} of {counted(answer.rows_in, 'item')}")
     for reason, rows in answer.rejected.items():
@@ -77,7 +77,7 @@ def items_delete(
 
     Example: immr items delete item-17 item-18
     """
-    answer = _done(ctx, Request("delete", item_ids=tuple(item_ids)))
+    answer = _done(ctx, ItemsRequest("delete", item_ids=tuple(item_ids)))
     for item_id in answer.unknown:
         note(f"{item_id} is not in the catalogue: nothing was deleted")
     _show(answer.progress, as_csv, parquet, as_json)
@@ -91,7 +91,7 @@ def items_deliver(
 
     Example: immr items deliver
     """
-    _show(_done(ctx, Request("deliver")).progress, as_csv, parquet, as_json)
+    _show(_done(ctx, ItemsRequest("deliver")).progress, as_csv, parquet, as_json)
 
 
 @items_app.command("status")
@@ -102,10 +102,10 @@ def items_status(
 
     Example: immr items status --json
     """
-    _show(_done(ctx, Request("status")).progress, as_csv, parquet, as_json)
+    _show(_done(ctx, ItemsRequest("status")).progress, as_csv, parquet, as_json)
 
 
-def _done(ctx: typer.Context, request: Request) -> Answer:
+def _done(ctx: typer.Context, request: ItemsRequest) -> ItemsResult:
     parts = parts_of(ctx)
     return ask(parts.settings, request) or perform(parts, request)
 
@@ -115,7 +115,7 @@ def _named(examples: Sequence[str], rows: int) -> str:
     return f" ({', '.join([*examples, *more])})" if examples else ""
 
 
-def _show(progress: Sequence[Progress], as_csv: bool, parquet: Path | None, as_json: bool) -> None:
+def _show(progress: Sequence[ItemsProgress], as_csv: bool, parquet: Path | None, as_json: bool) -> None:
     rows = [asdict(each) | {"waiting": each.waiting} for each in progress]
     if saved(lambda: of_records(rows, _COLUMNS), as_csv, parquet, as_json):
         pass

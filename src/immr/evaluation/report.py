@@ -48,7 +48,7 @@ class Weakest:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRecall:
     """What recall@1 on the same photos may be if people judged them instead of clicks."""
 
     wrong_share: float  # of the clicked labels, estimated by governance
@@ -145,7 +145,7 @@ def ablation(name: str, evaluation: Evaluation, others: Mapping[str, Evaluation]
     return sorted(rows, key=lambda row: -row.intervals[_METRIC].mean)
 
 
-def judged(evaluation: Evaluation, manifest: Mapping[str, Any]) -> Judged | None:
+def judged(evaluation: Evaluation, manifest: Mapping[str, Any]) -> JudgedRecall | None:
     """How far judged and reported recall@1 may differ; None if people judged, or nothing was estimated.
 
     A right label gives the same answer to both, so they differ by the share of wrong labels at most.
@@ -154,7 +154,7 @@ def judged(evaluation: Evaluation, manifest: Mapping[str, Any]) -> Judged | None
     if wrong is None:
         return None
     reported = evaluation.intervals[_METRIC].mean
-    return Judged(wrong, max(reported - wrong, 0.0), min(reported + wrong, 1.0))
+    return JudgedRecall(wrong, max(reported - wrong, 0.0), min(reported + wrong, 1.0))
 
 
 def later(manifest: Mapping[str, Any]) -> str:

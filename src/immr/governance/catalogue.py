@@ -18,7 +18,7 @@ from immr.data.validation.tables import admit_table
 from immr.governance import image_checks, manifest, report
 from immr.governance.govern import JUDGEMENTS_SCHEMA, QUERIES_SCHEMA, input_of, item_columns
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.step_counts import Ledger, Step
+from immr.governance.step_counts import Ledger, TableStep
 from immr.governance.workspace import Workspace, building
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def catalogue_set(
         counts = admit_table(table, workspace.scratch)
         shutil.copytree(workspace.scratch / "rejected", folder / "rejected")
         ledger = Ledger(workspace)
-        ledger.steps.append(Step("contract", "items", counts.rows_in, counts.valid, counts.rejected))
+        ledger.steps.append(TableStep("contract", "items", counts.rows_in, counts.valid, counts.rejected))
         admitted = workspace.scratch / "items.parquet"
         tables = {"items": workspace.read(admitted)}
         seen = image_checks.inspected(workspace, tables, folder, recipe, downloads)["items"]

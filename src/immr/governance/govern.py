@@ -15,7 +15,7 @@ from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableCon
 from immr.data.pictures.remote.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import HELD_OUT, TrainingSet
-from immr.data.validation.tables import Admission, admit
+from immr.data.validation.tables import AdmittedTables, admit
 from immr.errors import RecipeError
 from immr.governance import balance, image_checks, manifest, report
 from immr.governance.embedder import Embedder
@@ -23,7 +23,7 @@ from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.graph import classes, edges
 from immr.governance.labels import appearance
 from immr.governance.splits import held_out, split
-from immr.governance.step_counts import Ledger, Step
+from immr.governance.step_counts import Ledger, TableStep
 from immr.governance.workspace import Workspace, building
 from immr.machine.wording import counted
 
@@ -102,7 +102,7 @@ class _Run:
         self,
         workspace: Workspace,
         recipe: GovernanceRecipe,
-        admission: Admission,
+        admission: AdmittedTables,
         folder: Path,
         embedder: Embedder | None,
         downloads: Downloads | None,
@@ -118,7 +118,7 @@ class _Run:
         self._wrong_share: float | None = None  # of labels that clicks agree on; None: not estimated
         self._ledger = Ledger(workspace)
         self._ledger.steps += [
-            Step("contract", name, counts.rows_in, counts.valid, counts.rejected)
+            TableStep("contract", name, counts.rows_in, counts.valid, counts.rejected)
             for name, counts in admission.tables.items()
         ]
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.step_counts import Step
+from immr.governance.step_counts import TableStep
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
 
@@ -47,7 +47,7 @@ def write(
     folder: Path,
     recipe: GovernanceRecipe,
     inputs: dict[str, Any],
-    steps: Sequence[Step],
+    steps: Sequence[TableStep],
     outputs: dict[str, Any],
     classes: int,
     wrong_judgements: float | None = None,

@@ -20,7 +20,7 @@ _SHOWN = (
 
 
 @dataclass(frozen=True)
-class Step:
+class TableStep:
     """rows_in = rows_out + the sum of dropped."""
 
     name: str
@@ -46,7 +46,7 @@ class Ledger:
 
     def __init__(self, workspace: Workspace) -> None:
         self._work = workspace
-        self.steps: list[Step] = []
+        self.steps: list[TableStep] = []
         self.examples: list[Example] = []
 
     def passed(self, step: str, name: str, table: Any, drop: Sequence[str] = (), note: str = "") -> Any:
@@ -59,7 +59,7 @@ class Ledger:
         dropped = {row["reason"]: row["rows"] for row in counts if row["reason"]}
         rows_in = sum(row["rows"] for row in counts)
         rows_out = rows_in - sum(dropped.values())
-        self.steps.append(Step(step, name, rows_in, rows_out, dropped, note))
+        self.steps.append(TableStep(step, name, rows_in, rows_out, dropped, note))
         _log.info("%s: %s of %s %s kept", step, f"{rows_out:,}", f"{rows_in:,}", name)
         if not rows_out and name not in _OPTIONAL:
             raise ContractError(self._nothing_left(step, name, table, dropped))
@@ -77,7 +77,7 @@ class Ledger:
     def unchanged(self, step: str, name: str, table: Any, note: str) -> None:
         """Record a step that drops nothing or is switched off."""
         rows = self._work.rows(table)
-        self.steps.append(Step(step, name, rows, rows, note=note))
+        self.steps.append(TableStep(step, name, rows, rows, note=note))
 
     def show(self, step: str, table: Any, column: str) -> None:
         """Keep the first rows of each reason in `column` as examples."""

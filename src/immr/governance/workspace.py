@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.governance.engines.engine import Engine, connect
+from immr.governance.engines.engine import TableEngine, connect
 from immr.storage.atomic import replace_folder_atomically
 
 
@@ -23,7 +23,7 @@ class Workspace:
     and Spark does not recompute a table for each use.
     """
 
-    def __init__(self, engine: Engine, scratch: Path) -> None:
+    def __init__(self, engine: TableEngine, scratch: Path) -> None:
         self.scratch = scratch
         self._engine = engine
         self._numbers = count()

@@ -8,7 +8,7 @@ import logging
 from immr.errors import IndexMismatchError
 from immr.index.binding import Binding
 from immr.index.documents import Documents, payload
-from immr.index.engines.engine import EXACT, Engine
+from immr.index.engines.engine import EXACT, VectorEngine
 from immr.index.recall import recall_at_k, sample_rows
 from immr.index.vector_index import EVERYTHING
 from immr.machine.progress_bar import ProgressBar
@@ -23,7 +23,7 @@ HNSW_EFS = (64, 128, 256, 512)
 _log = logging.getLogger(__name__)
 
 
-def fill(engine: Engine, documents: Documents, batch_points: int = BATCH_POINTS) -> None:
+def fill(engine: VectorEngine, documents: Documents, batch_points: int = BATCH_POINTS) -> None:
     """Insert the points that are missing.
 
     Points that exist are correct, because a content is named by the hash of its documents. That makes an
@@ -43,7 +43,7 @@ def fill(engine: Engine, documents: Documents, batch_points: int = BATCH_POINTS)
             progress.advance(len(ids))
 
 
-def verify(engine: Engine, content: str, documents: Documents) -> Binding:
+def verify(engine: VectorEngine, content: str, documents: Documents) -> Binding:
     """Check that a content has all its points and that searches find them.
 
     Returns:
@@ -83,7 +83,7 @@ def verify(engine: Engine, content: str, documents: Documents) -> Binding:
 
 
 def _neighbours(
-    engine: Engine, row_of: dict[int, int], queries_QD: FloatArray, hnsw_ef: int
+    engine: VectorEngine, row_of: dict[int, int], queries_QD: FloatArray, hnsw_ef: int
 ) -> list[list[int]]:
     """Row numbers of the 10 nearest points of each query."""
     return [

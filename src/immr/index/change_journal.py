@@ -17,7 +17,7 @@ from uuid import UUID
 
 import numpy as np
 
-from immr.index.engines.engine import Engine
+from immr.index.engines.engine import VectorEngine
 from immr.types import FloatArray
 
 _TABLES = (
@@ -113,7 +113,7 @@ class ChangeJournal:
             yield connection
 
 
-def apply_changes(engine: Engine, changes: Sequence[PointChange], dim: int) -> None:
+def apply_changes(engine: VectorEngine, changes: Sequence[PointChange], dim: int) -> None:
     """Apply the last change of each point, whose embeddings have this dimension."""
     last = {change.point: change for change in changes}
     put = [change for change in last.values() if change.payload is not None]

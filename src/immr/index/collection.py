@@ -12,7 +12,7 @@ from immr.index.binding import Binding, check_binding
 from immr.index.bm25 import of_query
 from immr.index.change_journal import ChangeJournal, apply_changes
 from immr.index.documents import BUILT_IN, candidate, point_id
-from immr.index.engines.engine import SCORE_DIGITS, Engine, Found
+from immr.index.engines.engine import SCORE_DIGITS, Found, VectorEngine
 from immr.index.engines.errors import translate_errors
 from immr.index.storages.storage import Storage
 from immr.index.vector_index import EVERYTHING, MOST_MATCHED
@@ -31,7 +31,7 @@ _COUNTED_VALUES = 1000  # more than are returned, so that ties do not depend on 
 class _OpenContent:
     """An open content; its engine is closed when its last user is done."""
 
-    def __init__(self, content: str, binding: Binding, engine: Engine) -> None:
+    def __init__(self, content: str, binding: Binding, engine: VectorEngine) -> None:
         self.content = content
         self.binding = binding
         self.engine = engine

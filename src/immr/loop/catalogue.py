@@ -25,7 +25,7 @@ from immr.experiment.queue import load_queue
 from immr.index.outbox import Change, Delivered, Outbox, last_change, with_changes
 from immr.index.vector_index import Changes
 from immr.loop import govern
-from immr.loop.items.request import Progress
+from immr.loop.items.request import ItemsProgress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def outbox(parts: Parts) -> Outbox:
     return Outbox(path, settings.pictures_dir, lambda: last_change(parts.index))
 
 
-def change(parts: Parts, items: Sequence[Item], deleted: Sequence[str] = ()) -> list[Progress]:
+def change(parts: Parts, items: Sequence[Item], deleted: Sequence[str] = ()) -> list[ItemsProgress]:
     """Append changes to the outbox, then deliver all waiting changes."""
     outbox(parts).append(items, deleted)
     return deliver(parts)
@@ -66,7 +66,7 @@ def change(parts: Parts, items: Sequence[Item], deleted: Sequence[str] = ()) -> 
 
 def upsert(
     parts: Parts, source: str | Path, map_file: Path | None = None
-) -> tuple[TableCounts, list[Progress]]:
+) -> tuple[TableCounts, list[ItemsProgress]]:
     """Add or replace the items of a file, then deliver all waiting changes.
 
     Args:
@@ -128,7 +128,7 @@ def record_changes(parts: Parts, changed: Path | None, deleted: Path | None) -> 
     return Written(len(items), found, nowhere, counts.rejected, counts.examples, sequence)
 
 
-def deliver(parts: Parts) -> list[Progress]:
+def deliver(parts: Parts) -> list[ItemsProgress]:
     """Deliver waiting changes to every available collection; returns the progress of each."""
     box = outbox(parts)
     with box.delivering():
@@ -143,7 +143,7 @@ def deliver(parts: Parts) -> list[Progress]:
     return [_with_error(each, errors) for each in status(parts)]
 
 
-def status(parts: Parts) -> list[Progress]:
+def status(parts: Parts) -> list[ItemsProgress]:
     """The progress of each version's collection; changes nothing."""
     box = outbox(parts)
     live = live_versions(parts)
@@ -156,7 +156,7 @@ def status(parts: Parts) -> list[Progress]:
         except ImmrError as unavailable:
             error = str(unavailable)
         is_live = version.id in live
-        progress.append(Progress(version.id, is_live, delivered.sequence, box.latest(), searched, error))
+        progress.append(ItemsProgress(version.id, is_live, delivered.sequence, box.latest(), searched, error))
     return progress
 
 
@@ -316,5 +316,5 @@ def _loading() -> Loading:
     return Loading.kept()
 
 
-def _with_error(progress: Progress, errors: dict[str, str]) -> Progress:
+def _with_error(progress: ItemsProgress, errors: dict[str, str]) -> ItemsProgress:
     return replace(progress, error=errors.get(progress.version_id, progress.error))

@@ -28,7 +28,7 @@ from immr.storage.atomic import replace_folder_atomically
 if TYPE_CHECKING:
     from immr.data.training_set import TrainingSet
     from immr.ranking.click_log import ClickLog
-    from immr.ranking.learning import Learned
+    from immr.ranking.learning import LearnedRanker
     from immr.recipes import Recipe
     from immr.types import Item, ModelVersion
     from immr.wiring import Parts
@@ -142,7 +142,7 @@ def _learn(
     recipe: Recipe,
     shop: Shop,
     scratch: Path,
-) -> Learned:
+) -> LearnedRanker:
     from immr.data.pictures.remote.downloads import Downloads
     from immr.model.documents import encode_pictures
     from immr.model.query_encoder import OnnxQueryEncoder
@@ -193,7 +193,9 @@ def personal_in_use(parts: Parts) -> list[str]:
     return found
 
 
-def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, run_id: str) -> ModelVersion:
+def _register(
+    parts: Parts, version: ModelVersion, learned: LearnedRanker, key: str, run_id: str
+) -> ModelVersion:
     """The version's files with the ranker, as a new version."""
     folder = parts.settings.work_dir / "rankers" / key[:16]
     with replace_folder_atomically(folder) as aside:
@@ -246,7 +248,7 @@ def register_copy(
     return copy
 
 
-def _numbers(learned: Learned) -> dict[str, float]:
+def _numbers(learned: LearnedRanker) -> dict[str, float]:
     """Metrics for MLflow: the comparison, and how often positions are examined, relative to one of the first."""
     relative = learned.propensities.relative_K
     examined = {

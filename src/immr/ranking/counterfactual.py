@@ -89,7 +89,7 @@ def judge(
 
 
 @dataclass(frozen=True)
-class Comparison:
+class OrderComparison:
     """How one order compares with another, with each curve of the position bias."""
 
     clicks: int
@@ -130,7 +130,7 @@ def compare(
     curves: Mapping[str, Propensities],
     judged_Q: npt.NDArray[np.bool_],
     recipe: RankerRecipe,
-) -> Comparison:
+) -> OrderComparison:
     """Compare two orders by the clicks of some queries.
 
     Args:
@@ -147,4 +147,4 @@ def compare(
         name: difference(gained_R, examples, judged_R * weights(curve, examples, recipe.max_weight), recipe)
         for name, curve in curves.items()
     }
-    return Comparison(int((examples.log.clicked_R & judged_R).sum()), by_curve, recipe.confidence)
+    return OrderComparison(int((examples.log.clicked_R & judged_R).sum()), by_curve, recipe.confidence)

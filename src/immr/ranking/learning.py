@@ -25,7 +25,7 @@ _MOST_UNKNOWN = 0.2  # share of clicks at positions whose propensity is unknown
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedRanker:
     """A ranker, how it compares with the hand-tuned weights, and the position bias that was found."""
 
     ranker: Ranker
@@ -64,7 +64,7 @@ class Learned:
 
 def learn(
     examples: Examples, ranking: RankingRecipe, recipe: RankerRecipe, histories: Histories | None = None
-) -> Learned:
+) -> LearnedRanker:
     """Estimate the position bias, fit a ranker, and compare it with the hand-tuned weights.
 
     Args:
@@ -98,7 +98,9 @@ def learn(
         judged = Judged(by_user(log, recipe), weight_R, {"all": whole, **known})
         for_everybody = ranker if verdict.passed else replace(ranker, trees=Trees([]))
         ranker, personal = personalize(for_everybody, examples, histories, judged, recipe)
-    return Learned(ranker, verdict, whole, bias_differences(curves), personal, int(log.position_R.min()))
+    return LearnedRanker(
+        ranker, verdict, whole, bias_differences(curves), personal, int(log.position_R.min())
+    )
 
 
 def _check_clicks(examples: Examples, parts: Split, recipe: RankerRecipe) -> None:

@@ -33,14 +33,14 @@ _Boxes = npt.NDArray[np.intp]  # (B, 4): left, top, right, bottom in pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class RegionProposal:
     """A part of a photo, and how much it stands out from its surroundings, from 0 to 1."""
 
     region: Region
     score: float
 
 
-def propose(picture: Image.Image, most: int) -> list[Proposal]:
+def propose(picture: Image.Image, most: int) -> list[RegionProposal]:
     """The parts of a photo that stand out, best first, hardly overlapping.
 
     Args:
@@ -53,7 +53,7 @@ def propose(picture: Image.Image, most: int) -> list[Proposal]:
     boxes = _grid(*size)
     score_B = _contrast(pixels_HW3, boxes) * _closedness(pixels_HW3, boxes)
     chosen = _best_apart(boxes, score_B, most)
-    return [Proposal(_region(boxes[row], size), round(float(score_B[row]), 4)) for row in chosen]
+    return [RegionProposal(_region(boxes[row], size), round(float(score_B[row]), 4)) for row in chosen]
 
 
 @lru_cache(maxsize=64)

@@ -19,7 +19,7 @@ from immr.search.query_encoder import QueryEncoder, TextEncoder
 from immr.search.rank_fusion import search_fused
 from immr.search.ranker import Ranker
 from immr.search.ranking import Ranking, RankingRecipe
-from immr.search.regions import Proposal, propose
+from immr.search.regions import RegionProposal, propose
 from immr.search.signals import HEAD
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region, UserFeatures
 
@@ -143,7 +143,7 @@ class Searcher:
             elsewhere = not self._match_rule.domain.contains(embedding_D, texture_T)
         return self._answer(embedding_D, wanted, Cursor(elsewhere=elsewhere), stage_ms, user_id)
 
-    def regions(self, photo: bytes, most: int = MAX_REGIONS) -> list[Proposal]:
+    def regions(self, photo: bytes, most: int = MAX_REGIONS) -> list[RegionProposal]:
         """The parts of a photo that may show one thing each, best first; `search` takes their regions.
 
         Raises:

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedState:
     """A module and its optimizer, saved by parameter names that do not depend on DDP or FSDP2."""
 
     module: nn.Module

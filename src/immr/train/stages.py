@@ -20,7 +20,7 @@ from immr.model.features.pixels import PixelCache
 from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
 from immr.train import sharded_encoder
-from immr.train.checkpoint import Learned, Parts
+from immr.train.checkpoint import LearnedState, Parts
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.augmented_inputs import AugmentedInputs, Encoder
@@ -34,7 +34,7 @@ from immr.train.inputs.batches import BatchPlan, Partners
 from immr.train.inputs.compiled_encoder import compiled, use_fast_kernels
 from immr.train.inputs.features import TrainingArrays
 from immr.train.inputs.pictures import Pictures
-from immr.train.inputs.tower_inputs import FrozenInputs, Inputs
+from immr.train.inputs.tower_inputs import FrozenInputs, InputSource
 from immr.train.optimization.averaging import Average
 from immr.train.optimization.depthwise import use_fast_gradients
 from immr.train.optimization.layer_rates import encoder_groups, parameter_groups
@@ -54,7 +54,7 @@ class Stage:
     first_epoch: int
     epochs: int
     plan: BatchPlan
-    inputs: Inputs
+    inputs: InputSource
     network: nn.Module
     optimizer: optim.Optimizer  # a group's rate is its `share` of the stage's rate
     peak_rate: float
@@ -96,7 +96,7 @@ class Stage:
 
     def state(self) -> Parts:
         """What a checkpoint saves of the stage."""
-        parts: dict[str, Stateful] = {"learned": Learned(self.network, self.optimizer)}
+        parts: dict[str, Stateful] = {"learned": LearnedState(self.network, self.optimizer)}
         return parts | ({"average": self.average} if self.average else {})
 
 

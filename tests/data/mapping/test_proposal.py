@@ -16,7 +16,7 @@ from immr.data.contract import ITEMS
 from immr.data.item_changes import read_items
 from immr.data.mapping.column_names import similar_columns
 from immr.data.mapping.column_rule import ColumnRule
-from immr.data.mapping.proposal import Proposal, propose
+from immr.data.mapping.proposal import MappingProposal, propose
 from immr.data.mapping.shop_map import TableMap
 from immr.data.sources.shop import Shop
 from immr.data.validation.check import check, proposed_mapping
@@ -214,7 +214,7 @@ def test_nothing_is_written_where_nothing_can_be_proposed(tmp_path: Path) -> Non
 @pytest.mark.parametrize("number", [0.123456789, 12345678.0, 1e-7, 1e300, -7.0])
 def test_numbers_of_a_mapping_are_kept_exactly(number: float) -> None:
     rule = ColumnRule(column="VK-Preis", default=number, times=number)
-    written = tomllib.loads(Proposal({"price": rule}).to_toml("items"))["items"]["columns"]["price"]
+    written = tomllib.loads(MappingProposal({"price": rule}).to_toml("items"))["items"]["columns"]["price"]
     assert written == {"column": "VK-Preis", "default": number, "times": number}
 
 

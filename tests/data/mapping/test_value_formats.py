@@ -5,7 +5,7 @@ import pytest
 
 from immr.data.contract import ITEMS
 from immr.data.mapping.column_rule import ColumnRule
-from immr.data.mapping.proposal import Proposal, propose
+from immr.data.mapping.proposal import MappingProposal, propose
 from immr.data.mapping.shop_map import TableMap
 from immr.data.mapping.value_formats import Reading, reading_of
 
@@ -15,7 +15,7 @@ def reading(name: str, values: list[object]) -> Reading:
     return reading_of(name, ITEMS.columns.field(name).type, "x", batch)
 
 
-def proposed(**columns: list[object]) -> Proposal:
+def proposed(**columns: list[object]) -> MappingProposal:
     batch = pa.RecordBatch.from_pydict(columns)
     return propose(ITEMS, batch.schema.names, batch, TableMap())
 

@@ -8,7 +8,7 @@ import pytest
 
 from immr.data.mapping.shop_map import PictureRules, ShopMap
 from immr.data.sources.shop import Shop
-from immr.data.validation.check import Problem, TableReport, check
+from immr.data.validation.check import BrokenRule, TableReport, check
 from tests.data.validation.test_tables import changed, item, write
 
 
@@ -29,15 +29,15 @@ def test_problems_have_a_count_and_an_example(tmp_path: Path) -> None:
     found = report_of(folder, "items")
     assert (found.sampled, found.valid, found.fits) == (4, 1, False)
     assert found.problems == (
-        Problem("price is not a number", 2, "'2,50'"),
-        Problem("price is negative", 1, "'-1'"),
+        BrokenRule("price is not a number", 2, "'2,50'"),
+        BrokenRule("price is negative", 1, "'-1'"),
     )
 
 
 def test_a_malformed_csv_line_is_a_problem_with_its_text(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,title,description,category,image,price,updated_at\na,Tea\n")
     [found] = check(tmp_path / "items.csv")
-    assert found.problems == (Problem("malformed_line has too many or too few columns", 1, "'a,Tea'"),)
+    assert found.problems == (BrokenRule("malformed_line has too many or too few columns", 1, "'a,Tea'"),)
 
 
 @pytest.mark.parametrize("name", ["items.csv.gz", "items.jsonl.gz", "items.csv"])

@@ -12,7 +12,7 @@ import pytest
 
 from immr.errors import ContractError
 from immr.loop import catalogue
-from immr.loop.items.request import Request
+from immr.loop.items.request import ItemsRequest
 from immr.loop.items.service import LARGEST_FILE_BYTES, ask, perform, serving
 from immr.model.encoders import loading
 from immr.settings import Settings
@@ -25,16 +25,16 @@ __all__ = ["prepared", "settings"]
 def test_a_change_through_the_service_equals_one_by_the_command(settings: Settings, tmp_path: Path) -> None:
     new = write(tmp_path / "new.parquet", [blue(settings)])
     with serving(connect(settings)):
-        added = ask(settings, Request("upsert", source=str(new)))
-        removed = ask(settings, Request("delete", item_ids=("red",)))
-        found = ask(settings, Request("status"))
+        added = ask(settings, ItemsRequest("upsert", source=str(new)))
+        removed = ask(settings, ItemsRequest("delete", item_ids=("red",)))
+        found = ask(settings, ItemsRequest("status"))
     assert added and (added.rows_in, added.rejected) == (1, {})
     assert found and [(each.version_id, each.live, each.waiting) for each in found.progress] == [
         ("immr-1", True, 0),
         ("immr-2", False, 0),
     ]
     assert removed and removed.progress == found.progress
-    assert perform(connect(settings), Request("status")) == found
+    assert perform(connect(settings), ItemsRequest("status")) == found
     assert [set(titles(settings, number)) for number in (1, 2)] == [{"green", "blue"}] * 2
 
 
@@ -42,7 +42,7 @@ def test_a_file_with_rejected_items_is_answered_too(settings: Settings, tmp_path
     lost = dataclasses.replace(blue(settings), item_id="lost", image=str(tmp_path / "lost.png"))
     new = write(tmp_path / "new.parquet", [blue(settings), lost])
     with serving(connect(settings)):
-        added = ask(settings, Request("upsert", source=str(new)))
+        added = ask(settings, ItemsRequest("upsert", source=str(new)))
     assert added and added.rows_in == 2 and sum(added.rejected.values()) == 1
     assert [*added.rejected] == [*added.examples]
     assert catalogue.outbox(connect(settings)).latest() == 1  # the command did not do it again
@@ -51,19 +51,19 @@ def test_a_file_with_rejected_items_is_answered_too(settings: Settings, tmp_path
 def test_an_error_there_is_raised_here(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("item_id,titel\n1,Tea\n")
     with serving(connect(settings)), pytest.raises(ContractError, match=r"items .*bad\.csv|bad\.csv"):
-        ask(settings, Request("upsert", source=str(tmp_path / "bad.csv")))
+        ask(settings, ItemsRequest("upsert", source=str(tmp_path / "bad.csv")))
 
 
 def test_the_command_does_what_the_service_should_not(settings: Settings, tmp_path: Path) -> None:
     """Without a service, with other settings, and for large files, folders and URLs."""
-    assert ask(settings, Request("status")) is None
+    assert ask(settings, ItemsRequest("status")) is None
     large = tmp_path / "large.csv"
     large.write_bytes(b" " * (LARGEST_FILE_BYTES + 1))
     with serving(connect(settings)):
         elsewhere = settings.model_copy(update={"tracking_url": "http://127.0.0.1:9"})
-        assert ask(elsewhere, Request("status")) is None
+        assert ask(elsewhere, ItemsRequest("status")) is None
         for source in (str(large), str(tmp_path), "s3://bucket/items.parquet"):
-            assert ask(settings, Request("upsert", source=source)) is None
+            assert ask(settings, ItemsRequest("upsert", source=source)) is None
     assert catalogue.outbox(connect(settings)).latest() == 0
 
 
@@ -75,16 +75,18 @@ def test_a_service_has_loaded_the_encoder_before_the_first_change(
     kept = loading.Loading.kept()
     monkeypatch.setattr(catalogue, "_loading", lambda: kept)
     with serving(connect(settings)):
-        assert ask(settings, Request("status"))  # answered after everything is loaded
+        assert ask(settings, ItemsRequest("status"))  # answered after everything is loaded
         assert len(loads) == 1  # both versions have the same encoder
-        assert ask(settings, Request("upsert", source=str(write(tmp_path / "new.parquet", [blue(settings)]))))
+        assert ask(
+            settings, ItemsRequest("upsert", source=str(write(tmp_path / "new.parquet", [blue(settings)])))
+        )
     assert len(loads) == 1
 
 
 def test_a_service_starts_although_the_index_does_not_answer(settings: Settings) -> None:
     away = settings.model_copy(update={"index_url": "http://127.0.0.1:9"})
     with serving(connect(away)):
-        answer = ask(away, Request("status"))
+        answer = ask(away, ItemsRequest("status"))
     assert answer and "is not available" in answer.progress[0].error
 
 

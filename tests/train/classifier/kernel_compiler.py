@@ -51,7 +51,7 @@ def shared_bytes(kernel, constants, types, warps=4) -> int:
 def of_softmax(dim, dtype):
     rows_SD = torch.empty(1, dim, dtype=dtype)
     empty = torch.empty(1)
-    problem = softmax.Problem(rows_SD, rows_SD, empty.int(), empty, 1.0, empty.long())
+    problem = softmax.Logits(rows_SD, rows_SD, empty.int(), empty, 1.0, empty.long())
     types = dict.fromkeys(("scaled_ptr", "unit_ptr"), PRODUCTS[dtype])
     yield "forward", shared_bytes(softmax._forward, problem.constants(), types, 8)
     yield "backward_embeddings", shared_bytes(softmax._backward_embeddings, problem.constants(), types, 8)

@@ -95,7 +95,7 @@ def test_rows_in_bfloat16_are_rounded_up_or_down_at_random():
     numbers = torch.zeros(row_kernels.NUMBERS, dtype=torch.float64)
     stored = row_kernels.Stored(rows_RD, zeros_RD, zeros_RD, touched_R, factors_H4, numbers, row_kernels.SGD)
     quarter = 2.0**-9  # of the way from 1 to the next bfloat16
-    row_kernels.Step(rate=1.0, since=1, seed=3).copy_to(numbers)
+    row_kernels.StepNumbers(rate=1.0, since=1, seed=3).copy_to(numbers)
     row_kernels.update(stored, torch.arange(count), torch.full((count, dim), -quarter))
     assert sorted(rows_RD.unique().tolist()) == [1.0, 1.0078125]
     assert (rows_RD > 1).float().mean().item() == pytest.approx(0.25, abs=0.03)

@@ -22,7 +22,7 @@ _NEVER_SIMILAR = frozenset({"variant", "model_version"})  # any text fits them, 
 
 
 @dataclass(frozen=True)
-class Proposal:
+class MappingProposal:
     """Rules by contract column, only for columns that need one, and what the reader should decide."""
 
     rules: Mapping[str, ColumnRule] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Proposal:
     sql: str = ""
 
     @classmethod
-    def of(cls, mapping: TableMap) -> Proposal:
+    def of(cls, mapping: TableMap) -> MappingProposal:
         """A table's mapping as it is."""
         return cls(mapping.columns, (), mapping.source, mapping.delimiter, mapping.encoding, mapping.sql)
 
@@ -54,7 +54,7 @@ class Proposal:
 
 def propose(
     contract: TableContract, there: Sequence[str], sample: pa.RecordBatch | None, place: TableMap
-) -> Proposal:
+) -> MappingProposal:
     """A mapping of a table, as far as names and values show it.
 
     Args:
@@ -86,7 +86,7 @@ def propose(
             notes.append(f"{name}: no such column was found, so every row gets {default.value!r}")
         elif name in contract.needed:
             notes.append(f"{name}: no such column was found; name one")
-    return replace(Proposal.of(place), rules=rules, notes=notes)
+    return replace(MappingProposal.of(place), rules=rules, notes=notes)
 
 
 def _without_column(

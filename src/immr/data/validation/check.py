@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS
 from immr.data.mapping.known_systems import known_system
-from immr.data.mapping.proposal import Proposal, propose
+from immr.data.mapping.proposal import MappingProposal, propose
 from immr.data.mapping.shop_map import PictureRules, ShopMap
 from immr.data.mapping.value_formats import unclear_price
 from immr.data.pictures.picture_files import is_file
@@ -41,7 +41,7 @@ _FEW_POSITIONS = 100  # rows; the lowest of so few says little
 
 
 @dataclass(frozen=True)
-class Problem:
+class BrokenRule:
     """A rule that rows of the sample break."""
 
     reason: str
@@ -57,7 +57,7 @@ class TableReport:
     files: int = 0
     sampled: int = 0
     valid: int = 0
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[BrokenRule, ...] = ()
     ignored_columns: tuple[str, ...] = ()
     missing_pictures: str = ""  # a sentence, if files of the first pictures are missing
     all_pictures_missing: bool = False  # whether not one of them can be read
@@ -66,7 +66,7 @@ class TableReport:
     shifted_times: str = ""  # a sentence, if rows are hours before or after their searches
     late_positions: str = ""  # a sentence, if no row has the first position
     error: str = ""  # why the table cannot be read at all
-    proposal: Proposal | None = None  # a mapping, if the table does not fit as it is
+    proposal: MappingProposal | None = None  # a mapping, if the table does not fit as it is
 
     @property
     def fits(self) -> bool:
@@ -144,7 +144,7 @@ def proposed_mapping(reports: Sequence[TableReport], shop: Shop | None = None) -
     kept = {
         contract.name: as_it_is
         for contract in CONTRACT
-        if (as_it_is := Proposal.of(mapping.table(contract.name))).to_toml(contract.name)
+        if (as_it_is := MappingProposal.of(mapping.table(contract.name))).to_toml(contract.name)
     }
     tables = [proposal.to_toml(name) for name, proposal in (kept | proposals).items()]
     return "\n".join([*head, *tables, *_pictures(mapping.pictures)])
@@ -208,7 +208,7 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> tuple[TableRepo
             keys.append(read.frame[[name for name in _KEYS if name in read.frame]])
     except ContractError as error:
         return TableReport(contract.name, len(table.parts), error=str(error)), pd.DataFrame()
-    problems = tuple(Problem(reason, count, examples[reason]) for reason, count in counts.most_common())
+    problems = tuple(BrokenRule(reason, count, examples[reason]) for reason, count in counts.most_common())
     rule = table.mapping.columns.get("image")
     report = TableReport(
         contract.name,
@@ -249,7 +249,7 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tu
     return sentence, len(lost) == len(pictures)
 
 
-def _proposed(table: ShopTable) -> Proposal | None:
+def _proposed(table: ShopTable) -> MappingProposal | None:
     part, mapping, notes = table.parts[0], table.mapping, list[str]()
     try:
         if isinstance(part, FilePart):

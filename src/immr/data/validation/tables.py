@@ -43,7 +43,7 @@ class TableCounts:
 
 
 @dataclass(frozen=True)
-class Admission:
+class AdmittedTables:
     """Valid rows are in `<folder>/<table>.parquet`, the others in `<folder>/rejected/<table>.parquet`."""
 
     folder: Path
@@ -56,7 +56,7 @@ class Admission:
 
 def admit(
     source: Shop | str | Path, out: Path, chunk_rows: int = CHUNK_ROWS, now: datetime | None = None
-) -> Admission:
+) -> AdmittedTables:
     """Check all tables of a shop chunk by chunk (`immr.data.sources.shop` describes their names).
 
     A row is rejected for the first rule that it breaks. Of several rows with one key the first is kept; later
@@ -75,7 +75,7 @@ def admit(
     """
     known: dict[str, KnownKeys] = {}
     now = now or datetime.now(UTC)
-    return Admission(
+    return AdmittedTables(
         out,
         {
             table.contract.name: _admit(table, out, _Checker(table.contract, known, now), chunk_rows)

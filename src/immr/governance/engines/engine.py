@@ -9,7 +9,7 @@ from immr.errors import SettingsError
 from immr.settings import query_of
 
 
-class Engine(Protocol):
+class TableEngine(Protocol):
     """Takes tables in as Parquet, computes Ibis expressions, and gives tables out as Parquet.
 
     Nothing else is asked of it, so that tables are the same on every engine and none is held in memory.
@@ -35,7 +35,7 @@ class Engine(Protocol):
         """Close everything that was opened for this engine."""
 
 
-def connect(engine_url: str) -> Engine:
+def connect(engine_url: str) -> TableEngine:
     """The engine of a URL, ready to compute.
 
     Args:

@@ -52,7 +52,7 @@ def rows_of(vector: Any) -> FloatArray:
     return np.atleast_2d(np.asarray(vector[""] if isinstance(vector, dict) else vector, dtype=np.float32))
 
 
-class Engine(Protocol):
+class VectorEngine(Protocol):
     """One open content; thread safe. Ids of points are the 128 bits of UUIDs. Shapes: N points, D dimensions."""
 
     def create(

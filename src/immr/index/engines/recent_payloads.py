@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from immr.index.bm25 import Terms
-from immr.index.engines.engine import Engine, Found
+from immr.index.engines.engine import Found, VectorEngine
 from immr.types import AttributeKind, Filters, FloatArray
 
 MOST = 20_000
@@ -17,7 +17,7 @@ MOST = 20_000
 class RecentPayloads:
     """Adds a cache of payloads to an engine whose points only this object changes. Thread-safe."""
 
-    def __init__(self, engine: Engine, most: int = MOST) -> None:
+    def __init__(self, engine: VectorEngine, most: int = MOST) -> None:
         """Payloads are kept in two halves; when the younger one is full, it replaces the older one."""
         self._engine = engine
         self._half = max(1, most // 2)

@@ -22,7 +22,7 @@ from immr.index.change_journal import ChangeJournal
 from immr.index.collection_names import collection_of, is_content
 from immr.index.engines.client import open_local
 from immr.index.engines.edge import EdgeEngine
-from immr.index.engines.engine import Engine
+from immr.index.engines.engine import VectorEngine
 from immr.index.engines.recent_payloads import RecentPayloads
 from immr.storage.atomic import write_atomically
 
@@ -49,7 +49,7 @@ class EmbeddedEngine:
     title: str
     scheme: str
     marker: str
-    open: Callable[[Path, Callable[[], None]], Engine]
+    open: Callable[[Path, Callable[[], None]], VectorEngine]
     suffix: str = ""
 
 
@@ -67,7 +67,7 @@ class FolderStorage:
         self.where = f"the folder {root}"
         self.suffix = kind.suffix
 
-    def engine(self, content: str) -> Engine:
+    def engine(self, content: str) -> VectorEngine:
         """Open a content and hold its folder until the engine is closed.
 
         Data that another kind of engine left in the folder is deleted.
@@ -88,7 +88,7 @@ class FolderStorage:
             os.close(holder)
             raise
 
-    def serving(self, collection: str, content: str) -> Engine:
+    def serving(self, collection: str, content: str) -> VectorEngine:
         """See `engine`; with payloads in memory, because no other process changes the points."""
         return RecentPayloads(self.engine(content))
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from immr.index.binding import Binding
 from immr.index.change_journal import ChangeJournal
-from immr.index.engines.engine import Engine
+from immr.index.engines.engine import VectorEngine
 
 
 class Storage(Protocol):
@@ -20,10 +20,10 @@ class Storage(Protocol):
     where: str
     suffix: str
 
-    def engine(self, content: str) -> Engine:
+    def engine(self, content: str) -> VectorEngine:
         """Open the engine of a content, to fill or verify it."""
 
-    def serving(self, collection: str, content: str) -> Engine:
+    def serving(self, collection: str, content: str) -> VectorEngine:
         """Open the engine of a published content for search."""
 
     def published(self, collection: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Progress:
+class ItemsProgress:
     """How far delivery to a version's collection is; `error` says why it stopped, if it did."""
 
     version_id: str
@@ -25,7 +25,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Request:
+class ItemsRequest:
     """One command."""
 
     verb: Literal["upsert", "delete", "deliver", "status"]
@@ -35,10 +35,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ItemsResult:
     """The progress of each version's collection; for upserted items, how many rows were accepted."""
 
-    progress: tuple[Progress, ...]
+    progress: tuple[ItemsProgress, ...]
     rows_in: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)  # rows by reason
     examples: Mapping[str, Sequence[str]] = field(

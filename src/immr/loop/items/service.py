@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from immr import __version__, errors
 from immr.errors import ImmrError
-from immr.loop.items.request import Answer, Progress, Request
+from immr.loop.items.request import ItemsProgress, ItemsRequest, ItemsResult
 from immr.machine import unix_socket
 from immr.storage import fingerprint
 
@@ -35,7 +35,7 @@ has begun with it; then both do it, which gives the same catalogue."""
 _SOCKET = "serve.sock"
 
 
-def perform(parts: Parts, request: Request) -> Answer:
+def perform(parts: Parts, request: ItemsRequest) -> ItemsResult:
     """Do what a command asks for, in this process.
 
     Raises:
@@ -46,14 +46,16 @@ def perform(parts: Parts, request: Request) -> Answer:
     if request.verb == "upsert":
         map_file = Path(request.map_file) if request.map_file else None
         counts, progress = catalogue.upsert(parts, request.source, map_file)
-        return Answer(tuple(progress), counts.rows_in, counts.rejected, counts.examples)
+        return ItemsResult(tuple(progress), counts.rows_in, counts.rejected, counts.examples)
     if request.verb == "delete":
         unknown = tuple(catalogue.unknown(parts, request.item_ids))
-        return Answer(tuple(catalogue.change(parts, [], request.item_ids)), unknown=unknown)
-    return Answer(tuple(catalogue.deliver(parts) if request.verb == "deliver" else catalogue.status(parts)))
+        return ItemsResult(tuple(catalogue.change(parts, [], request.item_ids)), unknown=unknown)
+    return ItemsResult(
+        tuple(catalogue.deliver(parts) if request.verb == "deliver" else catalogue.status(parts))
+    )
 
 
-def ask(settings: Settings, request: Request) -> Answer | None:
+def ask(settings: Settings, request: ItemsRequest) -> ItemsResult | None:
     """Ask the `immr serve` of this home; None if the command has to do it.
 
     Raises:
@@ -92,18 +94,18 @@ def _answered(parts: Parts, body: bytes) -> bytes:
     asked = json.loads(body)
     if asked["caller"] != _caller(parts.settings):
         return b""
-    request = Request(**asked["request"] | {"item_ids": tuple(asked["request"]["item_ids"])})
+    request = ItemsRequest(**asked["request"] | {"item_ids": tuple(asked["request"]["item_ids"])})
     try:
         return json.dumps(asdict(perform(parts, request))).encode()
     except ImmrError as error:
         return json.dumps({"error": type(error).__name__, "message": str(error)}).encode()
 
 
-def _read(answer: dict[str, Any]) -> Answer:
+def _read(answer: dict[str, Any]) -> ItemsResult:
     if "error" in answer:
         raise getattr(errors, answer["error"], ImmrError)(answer["message"])
-    progress = tuple(Progress(**each) for each in answer.pop("progress"))
-    return Answer(progress, unknown=tuple(answer.pop("unknown")), **answer)
+    progress = tuple(ItemsProgress(**each) for each in answer.pop("progress"))
+    return ItemsResult(progress, unknown=tuple(answer.pop("unknown")), **answer)
 
 
 def _caller(settings: Settings) -> str:

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 from immr.errors import RecipeError
 from immr.train.classifier import margins
 from immr.train.classifier.class_shard import Shard
-from immr.train.classifier.fused.cuda_graphs import Recorder, cuda_graph
+from immr.train.classifier.fused.cuda_graphs import GraphRecorder, cuda_graph
 from immr.train.classifier.fused.exact_softmax import FusedExact
 from immr.train.classifier.fused.softmax import FusedSoftmax
 from immr.train.classifier.fused.step import FusedStep
@@ -195,7 +195,7 @@ class SampledClassifier:
 
 
 def make_classifier(
-    recipe: TrainRecipe, shard: Shard, kernels: bool | None = None, recorder: Recorder | None = None
+    recipe: TrainRecipe, shard: Shard, kernels: bool | None = None, recorder: GraphRecorder | None = None
 ) -> Classifier:
     """The classifier of a recipe: a dense optimizer if it is exact with SGD or AdamW, else lazy rows.
 

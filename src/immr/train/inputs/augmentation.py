@@ -41,7 +41,7 @@ class Augmentation:
         height, width = pixels_HWC.shape[:2]
         return self.drawn(width, height, side_px, dice).applied(pixels_HWC, side_px)
 
-    def drawn(self, width: int, height: int, side_px: int, dice: RandomNumbers) -> Change:
+    def drawn(self, width: int, height: int, side_px: int, dice: RandomNumbers) -> DrawnChange:
         """A change for a picture of that size."""
         border, stroke = 0, None
         if self.farthest > 1.0:
@@ -49,7 +49,7 @@ class Augmentation:
         if dice.happens(self.stroke):
             stroke = dice.below(len(_STROKES))
         box, turn_deg = self._crop(width + 2 * border, height + 2 * border, dice)
-        return Change(
+        return DrawnChange(
             border=border,
             stroke=stroke,
             box=box,
@@ -91,7 +91,7 @@ class Rectangle(NamedTuple):
     colour: tuple[int, int, int]
 
 
-class Change(NamedTuple):
+class DrawnChange(NamedTuple):
     """The numbers drawn for one picture, in the order in which they are applied."""
 
     border: int  # of paper, in pixels at each edge

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from immr.model.preprocessing import Preprocessing
-from immr.train.inputs.augmentation import Augmentation, Change, DomainAugmentations
+from immr.train.inputs.augmentation import Augmentation, DomainAugmentations, DrawnChange
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.device_augmentation import Sheets, changed, sheets
 from immr.train.inputs.pictures import Pictures
@@ -32,7 +32,7 @@ STEPS_AHEAD = 4  # steps prepared while one is computed
 
 class _Drawn(NamedTuple):
     picture: ByteArray | None
-    change: Change
+    change: DrawnChange
 
 
 class AugmentedPictures(Protocol):
@@ -149,4 +149,4 @@ class _Copied(NamedTuple):
     arrived: torch.cuda.Event | None
 
 
-_SAME = Change(0, None, (0.0, 0.0, 1.0, 1.0), 0.0, False, False, None, None)  # of a picture of one pixel
+_SAME = DrawnChange(0, None, (0.0, 0.0, 1.0, 1.0), 0.0, False, False, None, None)  # of a picture of one pixel

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from immr.model.device_resizing import resized
-from immr.train.inputs.augmentation import GREY, Change
+from immr.train.inputs.augmentation import GREY, DrawnChange
 from immr.types import ByteArray
 
 _ALMOST = 1e-3  # a level that rounding errors moved below a whole one
@@ -71,7 +71,7 @@ class _Numbers(NamedTuple):
 _WIDTHS = [2, 1, 3, 1, 4, 1, 1, 9, 1, 4, 3]
 
 
-def sheets(pictures: Sequence[ByteArray], changes: Sequence[Change], pinned: bool = False) -> Sheets:
+def sheets(pictures: Sequence[ByteArray], changes: Sequence[DrawnChange], pinned: bool = False) -> Sheets:
     """A batch on the host.
 
     Args:
@@ -96,7 +96,7 @@ def sheets(pictures: Sequence[ByteArray], changes: Sequence[Change], pinned: boo
     return Sheets(pixels_BHWC, torch.tensor(rows, dtype=torch.float32, pin_memory=pinned))
 
 
-def _numbers(size: tuple[int, int], picture: ByteArray, change: Change) -> list[float]:
+def _numbers(size: tuple[int, int], picture: ByteArray, change: DrawnChange) -> list[float]:
     paper = picture[0, 0].tolist() if change.on_paper else GREY
     matrix_33, contrast = change.colours or (np.eye(3), 1.0)
     erased, colour = (0, 0, 0, 0), (0, 0, 0)

@@ -23,7 +23,7 @@ class TowerInputs(NamedTuple):
     documents: DocumentBatch
 
 
-class Inputs(Protocol):
+class InputSource(Protocol):
     """Gives the features of a step's rows."""
 
     def ahead(self, steps: Iterable[tuple[int, Rows]]) -> Iterator[tuple[int, Rows]]:

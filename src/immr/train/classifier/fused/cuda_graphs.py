@@ -25,7 +25,7 @@ class Recording(Protocol):
         """Do the same work again, on the values that its tensors hold now."""
 
 
-class Recorder(Protocol):
+class GraphRecorder(Protocol):
     """Records work without doing it."""
 
     def __call__(self, work: Work) -> Recording:
@@ -39,7 +39,7 @@ class Repeated:
     read a value on the host, and sizes must not change.
     """
 
-    def __init__(self, pieces: Sequence[Work], recorder: Recorder | None):
+    def __init__(self, pieces: Sequence[Work], recorder: GraphRecorder | None):
         """Without a recorder the pieces are always launched."""
         self._pieces, self._recorder = pieces, recorder
         self._recordings: list[Recording] = []
@@ -61,7 +61,7 @@ class Repeated:
         else:
             self._pieces[number]()
 
-    def _record(self, recorder: Recorder) -> None:
+    def _record(self, recorder: GraphRecorder) -> None:
         try:
             self._recordings = [recorder(piece) for piece in self._pieces]
         except RuntimeError as error:

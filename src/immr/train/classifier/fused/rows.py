@@ -60,20 +60,20 @@ class FusedRows:
             rows.rows_RD, first_R, second_RD, rows.touched_R, factors_H4, self._numbers, kind
         )
 
-    def _step(self, learning_rate: float) -> row_kernels.Step:
-        from immr.train.classifier.kernels.rows import Step
+    def _step(self, learning_rate: float) -> row_kernels.StepNumbers:
+        from immr.train.classifier.kernels.rows import StepNumbers
 
         rows = self.rows
         since, seed = rows.since + 1, derived_seed(rows.seed, rows.done, 0) & 0x3FFFFFFF
         match rows.optimizer:
             case Sgd(momentum, weight_decay):
-                return Step(learning_rate, since, seed, momentum, decay=weight_decay)
+                return StepNumbers(learning_rate, since, seed, momentum, decay=weight_decay)
             case AdamW((first, second), epsilon, weight_decay) as optimizer:
                 bias, root_bias = optimizer.corrections(rows.done + 1)
                 missed = optimizer.catch_up_epsilon(torch.float32)
-                return Step(
+                return StepNumbers(
                     learning_rate, since, seed, first, second, weight_decay, bias, root_bias, epsilon, missed
                 )
             case RowAdagrad(epsilon):
-                return Step(learning_rate, since, seed, epsilon=epsilon)
+                return StepNumbers(learning_rate, since, seed, epsilon=epsilon)
         raise TypeError(f"there is no kernel for {type(rows.optimizer).__name__}")

@@ -43,7 +43,7 @@ class Forward:
     target_logit_A: Tensor
     cosine_A: Tensor
     slope_A: Tensor  # derivative of the margin at each right class
-    problem: softmax_kernels.Problem | None  # None on a rank without classes
+    problem: softmax_kernels.Logits | None  # None on a rank without classes
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class FusedSoftmax:
         highest_A = torch.full_like(cosine_A, torch.finfo(torch.float32).min)
         sum_A = torch.zeros_like(cosine_A)
         if len(rows.unit_SD):
-            problem = kernels.Problem(
+            problem = kernels.Logits(
                 scaled_AD=(softmax.scale * embeddings_AD).to(self.dtype),
                 unit_SD=rows.unit_SD,
                 column_A=torch.where(targets.is_own_A, targets.column_A, -1).int(),

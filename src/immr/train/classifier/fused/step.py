@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from immr.train.classifier.class_shard import Shard
-from immr.train.classifier.fused.cuda_graphs import Recorder, Repeated
+from immr.train.classifier.fused.cuda_graphs import GraphRecorder, Repeated
 from immr.train.classifier.fused.rows import FusedRows
 from immr.train.classifier.fused.softmax import Forward, FusedSoftmax
 from immr.train.classifier.lazy_rows import LazyRows
@@ -26,7 +26,7 @@ _LOSS, _GRADIENTS, _UPDATE = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class Inputs:
+class StepInputs:
     """The inputs of a step, in tensors at fixed addresses."""
 
     embeddings_AD: Tensor
@@ -35,7 +35,7 @@ class Inputs:
     seed: Tensor  # of the sample, int64
 
     @classmethod
-    def like(cls, embeddings_AD: Tensor) -> Inputs:
+    def like(cls, embeddings_AD: Tensor) -> StepInputs:
         """For as many examples."""
         count, device = len(embeddings_AD), embeddings_AD.device
         return cls(
@@ -50,7 +50,7 @@ class FusedStep:
     """Losses and optimizer steps over sampled rows."""
 
     def __init__(
-        self, shard: Shard, rows: LazyRows, rate: float, softmax: FusedSoftmax, recorder: Recorder | None
+        self, shard: Shard, rows: LazyRows, rate: float, softmax: FusedSoftmax, recorder: GraphRecorder | None
     ):
         """Args:
         shard: the classes of this rank.
@@ -62,7 +62,7 @@ class FusedStep:
         self._shard, self._rate, self._softmax = shard, rate, softmax
         self._rows = FusedRows(rows)
         self._recorder = recorder if shard.world.size == 1 else None
-        self._inputs = Inputs.like(torch.empty(0, shard.dim, device=rows.rows_RD.device))
+        self._inputs = StepInputs.like(torch.empty(0, shard.dim, device=rows.rows_RD.device))
         self._pieces = Repeated([], None)
         self._number = 0  # of the last loss
         self._sample: Sample | None = None
@@ -77,7 +77,7 @@ class FusedStep:
     def loss(self, embeddings_AD: Tensor, labels_A: Tensor, step: int) -> Tensor:
         """−log softmax of the right class, (A,), equal on all ranks; one backward pass, before the next loss."""
         if embeddings_AD.shape != self._inputs.embeddings_AD.shape:
-            self._inputs = Inputs.like(embeddings_AD)
+            self._inputs = StepInputs.like(embeddings_AD)
             self._pieces = Repeated([self._lose, self._differentiate, self._step], self._recorder)
         self._inputs.labels_A.copy_(labels_A)
         self._inputs.seed.fill_(self._shard.sample_seed(step))

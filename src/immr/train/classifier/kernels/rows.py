@@ -33,12 +33,12 @@ class Stored:
     second_RD: Tensor  # AdamW's squares; others ignore it
     touched_R: Tensor  # int16
     factors_H4: Tensor  # of the missed steps, float64; Adagrad ignores it
-    numbers: Tensor  # of the step, from `Step`
+    numbers: Tensor  # of the step, from `StepNumbers`
     kind: int  # SGD, ADAMW or ADAGRAD
 
 
 @dataclass(frozen=True)
-class Step:
+class StepNumbers:
     """The numbers of one optimizer step.
 
     The kernels read them from the device, so a recorded CUDA graph can be replayed with others.
@@ -62,7 +62,7 @@ class Step:
         numbers.copy_(values, non_blocking=on_gpu)
 
 
-NUMBERS = len(fields(Step))
+NUMBERS = len(fields(StepNumbers))
 
 
 def read(stored: Stored, sampled_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

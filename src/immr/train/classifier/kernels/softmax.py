@@ -23,7 +23,7 @@ _PRECISION = "tf32x3"  # of float32 products: three of TF32 each, because one ke
 
 
 @dataclass(frozen=True)
-class Problem:
+class Logits:
     """The logits of one softmax, not computed yet."""
 
     scaled_AD: Tensor  # scale × unit embeddings, in the type of the product
@@ -61,7 +61,7 @@ class Problem:
         }
 
 
-def highest_and_sum(problem: Problem) -> tuple[Tensor, Tensor]:
+def highest_and_sum(problem: Logits) -> tuple[Tensor, Tensor]:
     """Each example's largest logit and its sum of exponents relative to it, float32 (A,)."""
     examples, rows, part = len(problem.scaled_AD), len(problem.unit_SD), problem.part
     parts = triton.cdiv(rows, part)
@@ -81,7 +81,7 @@ def highest_and_sum(problem: Problem) -> tuple[Tensor, Tensor]:
     return highest_A, (found_2PA[1] * (found_2PA[0] - highest_A).exp()).sum(0)
 
 
-def gradient_of_embeddings(problem: Problem, log_sum_A: Tensor, upstream_A: Tensor) -> Tensor:
+def gradient_of_embeddings(problem: Logits, log_sum_A: Tensor, upstream_A: Tensor) -> Tensor:
     """Of the scaled embeddings, float32 (A, D), without the part of the right classes.
 
     Args:
@@ -108,7 +108,7 @@ def gradient_of_embeddings(problem: Problem, log_sum_A: Tensor, upstream_A: Tens
     return found_PAD.sum(0)
 
 
-def gradient_of_rows(problem: Problem, length_S: Tensor, log_sum_A: Tensor, upstream_A: Tensor) -> Tensor:
+def gradient_of_rows(problem: Logits, length_S: Tensor, log_sum_A: Tensor, upstream_A: Tensor) -> Tensor:
     """Of the rows before they got norm 1, float32 (S, D), without the part of the right classes; zero for padding.
 
     Args:
@@ -142,7 +142,7 @@ def _raised(upstream_A: Tensor) -> tuple[Tensor, Tensor]:
     return upstream_A / unit, unit
 
 
-def _tensors(problem: Problem) -> tuple[Tensor, ...]:
+def _tensors(problem: Logits) -> tuple[Tensor, ...]:
     count = problem.column_A if problem.count is None else problem.count
     return problem.scaled_AD, problem.unit_SD, problem.column_A, problem.hardened_A, count
 
