@@ -1,37 +1,29 @@
-"""The page: `python -m dashboards --port 8081`; Grafana's board: `python -m dashboards grafana --out DIR`."""
+"""The web page as a process: `python -m dashboards`."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from pathlib import Path
+from typing import Annotated
 
-from immr.machine.ports import port_number
+import typer
 
-
-def main() -> None:
-    """Serve the page, or write Grafana's board and Prometheus' rules."""
-    parser = argparse.ArgumentParser(prog="python -m dashboards", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=("serve", "grafana"), default="serve")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
-    )
-    parser.add_argument("--port", type=port_number, default=8081)
-    parser.add_argument("--samples", type=Path, help="folder of photos to click on")
-    parser.add_argument("--out", type=Path, default=Path("dashboards"), help="where the boards go")
-    options = parser.parse_args()
-    if options.command == "grafana":
-        from dashboards.boards import write
-
-        for path in write(options.out):
-            print(path)
-    else:
-        _serve(options)
+from immr.cli.help import run_module
+from immr.cli.options import Host, Port
 
 
-def _serve(options: argparse.Namespace) -> None:
-    """Connect, and serve the page until Ctrl-C."""
+def page(
+    host: Host = "127.0.0.1",
+    port: Port = 8081,
+    samples: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Photos to offer for searching.")
+    ] = None,
+) -> None:
+    """Serve the web page until Ctrl-C: search by photo, the running test, the versions.
+
+    Example: python -m dashboards --port 8081
+    """
     import uvicorn
 
     from dashboards.lineage import Lineage
@@ -48,11 +40,11 @@ def _serve(options: argparse.Namespace) -> None:
         freshness = parts.features.freshness
         lineage = Lineage(registry, freshness, settings.drift_file, settings.work_dir / "training-sets")
         live = LiveExperiment(settings, parts.events, registry.decisions, lineage.categories)
-        page = create_page(settings, live, lineage, options.samples)
+        app = create_page(settings, live, lineage, samples)
         uvicorn.run(
-            page,
-            host=options.host,
-            port=options.port,
+            app,
+            host=host,
+            port=port,
             log_level="warning",
             log_config=None,  # uvicorn's own would write its lines as text
             access_log=False,
@@ -60,4 +52,4 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_module(page)

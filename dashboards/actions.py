@@ -69,7 +69,7 @@ def possible_actions(experiment: Experiment, decision: Decision | None = None) -
         more = next((share for share in _SHARES if share > weight), None)
         if more is not None and more * len(experiment.challengers) < 1:
             effect = f"Gives each challenger {in_percent(more)} of the users; the readout starts over."
-            found.append(Action("More users", f"immr experiment ramp --weight {more:g}", effect))
+            found.append(Action("More users", f"immr experiment ramp --share {in_percent(more)}", effect))
         stop = "All users get the champion; nothing is promoted."
         report = "Writes this readout as one HTML file."
         return [

@@ -123,7 +123,7 @@ def _reset(parts: Parts) -> None:
 def _start_without_clicks(story: Narration, parts: Parts, shop: Path) -> None:
     with story.chapter("start", "The catalogue alone: a pretrained version becomes champion") as chapter:
         items = shop / "items.parquet"
-        _run(parts, chapter, ["-m", "immr.cli", "start", "--items", str(items), "--no-serve"], "start")
+        _run(parts, chapter, ["-m", "immr.cli", "start", str(items), "--no-serve"], "start")
 
 
 def _refresh(story: Narration, parts: Parts, shop: Path, recipe: str) -> None:

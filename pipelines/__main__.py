@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,18 +12,21 @@ import typer
 
 from immr import recipes
 from immr.cli.help import Commands
+from immr.cli.options import NEGATIVE, AsJson, report
+from immr.cli.values import a_duration
 from immr.errors import ImmrError, SettingsError
 from immr.machine.ctrl_c import ends_on_ctrl_c
 from immr.settings import Settings
 from pipelines import kubeflow
 from pipelines.kubeflow import PIPELINES
-from pipelines.new_data import NewData
+from pipelines.new_data import Checked, NewData
 from pipelines.options import (
     Deploy,
+    Endpoint,
     GateMargin,
     Gpus,
-    Host,
     Namespace,
+    OnClusterAsJson,
     Rank,
     Recipe,
     ServiceAccount,
@@ -40,13 +44,14 @@ def compile_all(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the YAML files.")] = Path(
         __file__
     ).parent,
+    as_json: AsJson = False,
 ) -> None:
     """Write one YAML file per pipeline, ready for upload in the Kubeflow UI.
 
     Example: python -m pipelines compile
     """
-    for name in PIPELINES:
-        typer.echo(f"wrote {kubeflow.compile_to(name, out)}")
+    wrote = [kubeflow.compile_to(name, out) for name in PIPELINES]
+    report("\n".join(f"wrote {file}" for file in wrote), [{"file": file} for file in wrote], as_json)
 
 
 @app.command()
@@ -62,10 +67,11 @@ def run(
     on_cluster: Annotated[
         bool, typer.Option("--on-cluster", help="Run on Kubeflow instead of this machine.")
     ] = False,
-    host: Host = "",
+    endpoint: Endpoint = "",
     namespace: Namespace = "",
     version: Version = "",
     service_account: ServiceAccount = "",
+    as_json: OnClusterAsJson = False,
 ) -> None:
     """Run the refresh pipeline on this machine, each step as a process, or on Kubeflow (--on-cluster).
 
@@ -74,7 +80,7 @@ def run(
     recipe = _checked(recipe, on_cluster)
     values = _values(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share)
     if on_cluster:
-        client = kubeflow.connect(host)
+        client = kubeflow.connect(endpoint)
         pipeline, uploaded = kubeflow.upload(client, "refresh", version, namespace)
         made = client.run_pipeline(
             client.create_experiment("immr", namespace=namespace or None).experiment_id,
@@ -84,7 +90,7 @@ def run(
             params={"data_uri": data} | values,
             service_account=service_account or None,
         )
-        typer.echo(f"started run {made.run_id}")
+        report(f"started run {made.run_id}", {"run": made.run_id}, as_json)
         return
     with on_this_machine(Settings().home):
         from pipelines.refresh import refresh
@@ -143,15 +149,20 @@ def start(
 
 
 @app.command()
-def upload(host: Host = "", namespace: Namespace = "", version: Version = "") -> None:
+def upload(
+    endpoint: Endpoint = "", namespace: Namespace = "", version: Version = "", as_json: AsJson = False
+) -> None:
     """Upload every pipeline to Kubeflow, named by IMMR's version unless --version is given.
 
     Example: python -m pipelines upload
     """
-    client = kubeflow.connect(host)
+    client = kubeflow.connect(endpoint)
+    rows = []
     for name in PIPELINES:
         pipeline, uploaded = kubeflow.upload(client, name, version, namespace)
-        typer.echo(f"{kubeflow.title(name)}: pipeline {pipeline}, version {uploaded}")
+        rows.append({"name": kubeflow.title(name), "pipeline": pipeline, "version": uploaded})
+    lines = [f"{row['name']}: pipeline {row['pipeline']}, version {row['version']}" for row in rows]
+    report("\n".join(lines), rows, as_json)
 
 
 @app.command()
@@ -170,17 +181,18 @@ def schedule(
     rank: Rank = False,
     deploy: Deploy = True,
     share: Share = 0.5,
-    host: Host = "",
+    endpoint: Endpoint = "",
     namespace: Namespace = "",
     version: Version = "",
     service_account: ServiceAccount = "",
+    as_json: AsJson = False,
 ) -> None:
     """Schedule the refresh pipeline on Kubeflow: one run at a time, without catching up on missed runs.
 
     Example: python -m pipelines schedule /immr/data/shop
     """
     recipe = _checked(recipe, on_cluster=True)
-    client = kubeflow.connect(host)
+    client = kubeflow.connect(endpoint)
     pipeline, uploaded = kubeflow.upload(client, "refresh", version, namespace)
     made = client.create_recurring_run(
         client.create_experiment("immr", namespace=namespace or None).experiment_id,
@@ -194,19 +206,28 @@ def schedule(
         version_id=uploaded,
         service_account=service_account or None,
     )
-    typer.echo(f"scheduled {made.recurring_run_id} at {cron}")
+    report(
+        f"scheduled {made.recurring_run_id} at {cron}",
+        {"recurring_run": made.recurring_run_id, "cron": cron},
+        as_json,
+    )
 
 
 @app.command("on-new-data")
 def on_new_data(
     data: Annotated[str, typer.Argument(help="Your tables, at a path or URL for this command and the pods.")],
-    every_s: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds between two checks.")] = 300.0,
+    every: Annotated[
+        int,
+        typer.Option(
+            parser=a_duration, metavar="DURATION", show_default="5m", help="Time between two checks."
+        ),
+    ] = 300,
     once: Annotated[
         bool,
         typer.Option(
             "--once",
             help="Check once and trust that the data are complete. "
-            "Exits with 1 if new data must wait for an earlier run to end.",
+            "Exits with 3 if new data must wait for an earlier run to end.",
         ),
     ] = False,
     recipe: Recipe = "concept",
@@ -216,10 +237,11 @@ def on_new_data(
     rank: Rank = False,
     deploy: Deploy = True,
     share: Share = 0.5,
-    host: Host = "",
+    endpoint: Endpoint = "",
     namespace: Namespace = "",
     version: Version = "",
     service_account: ServiceAccount = "",
+    as_json: AsJson = False,
 ) -> None:
     """Start a refresh on Kubeflow whenever the data have changed: once per content, one run at a time.
 
@@ -228,7 +250,7 @@ def on_new_data(
     Example: python -m pipelines on-new-data /immr/data/shop --once
     """
     recipe = _checked(recipe, on_cluster=True)
-    client = kubeflow.connect(host)
+    client = kubeflow.connect(endpoint)
     experiment = client.create_experiment("immr", namespace=namespace or None).experiment_id
     values = {"data_uri": data} | _values(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share)
 
@@ -253,18 +275,22 @@ def on_new_data(
     watched = NewData(client, data, f"refresh-{Path(recipe).stem}", experiment, start)
     if once:
         checked = watched.check(settled=True)
-        typer.echo(checked.sentence)
-        raise typer.Exit(int(checked.waits))
-    _watch(watched, every_s)
+        _report_check(checked, as_json)
+        raise typer.Exit(NEGATIVE if checked.waits else 0)
+    _watch(watched, every, as_json)
 
 
-def _watch(data: NewData, every_s: float) -> None:
+def _watch(data: NewData, every_s: int, as_json: bool) -> None:
     last = ""
     while True:
-        if (done := data.check_or_log()) not in ("", last):
-            typer.echo(done)
-            last = done
+        if (done := data.check_or_log()) is not None and done.sentence != last:
+            _report_check(done, as_json)
+            last = done.sentence
         time.sleep(every_s)
+
+
+def _report_check(checked: Checked, as_json: bool) -> None:
+    report(checked.sentence, asdict(checked), as_json)
 
 
 def _checked(recipe: str, on_cluster: bool) -> str:

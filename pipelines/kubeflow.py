@@ -52,7 +52,7 @@ def connect(host: str) -> Client:
         raise SettingsError(
             f"Kubeflow Pipelines does not answer at {host or 'the address in the kubeconfig'} ({error}): "
             "forward its port (`kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8888:80`), or name another "
-            "address with --host or KFP_ENDPOINT"
+            "address with --endpoint or KFP_ENDPOINT"
         ) from error
 
 

@@ -73,13 +73,13 @@ class NewData:
             return Checked(f"new data {state}: waiting for run {unfinished[0].run_id} to end", waits=True)
         return Checked(f"new data {state}: started run {self.start(name)}")
 
-    def check_or_log(self) -> str:
+    def check_or_log(self) -> Checked | None:
         """`check`, but any failure is logged and left to the next check: a server or a share may be down."""
         try:
-            return self.check().sentence
+            return self.check()
         except Exception as error:  # kfp raises whatever its parts raise
             log.warning("the check failed and is repeated: %s", error)
-            return ""
+            return None
 
     def _runs(self, matching: str = "") -> list[Any]:
         """The newest runs of the experiment."""

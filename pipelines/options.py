@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-Host = Annotated[
+from immr.cli.values import a_share
+
+Endpoint = Annotated[
     str,
     typer.Option(
         envvar="KFP_ENDPOINT",
@@ -42,11 +44,20 @@ GateMargin = Annotated[
 Rank = Annotated[bool, typer.Option(help="Also learn a ranker from the click log.")]
 Deploy = Annotated[bool, typer.Option(help="Deploy a version that passes the gate.")]
 Share = Annotated[
-    float, typer.Option(metavar="SHARE", help="Share of users that a challenger gets, between 0 and 1.")
+    float,
+    typer.Option(
+        parser=a_share,
+        metavar="SHARE",
+        show_default="50%",
+        help="Share of users that a challenger gets: 10% or 0.1.",
+    ),
 ]
 ServiceAccount = Annotated[
     str,
     typer.Option(
         metavar="NAME", help="Service account of the steps; by default Kubeflow's (docs/kubernetes.md)."
     ),
+]
+OnClusterAsJson = Annotated[
+    bool, typer.Option("--json", help="With --on-cluster: print JSON instead of text.")
 ]

@@ -79,7 +79,7 @@ def main(
 
 
 def _start(shop: Path, environment: Mapping[str, str], logs: Path) -> Used:
-    command = ["-m", "immr.cli", "start", "--items", str(shop / "items.parquet"), "--no-serve"]
+    command = ["-m", "immr.cli", "start", str(shop / "items.parquet"), "--no-serve"]
     return run(command, environment, logs / "start.log")
 
 

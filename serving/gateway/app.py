@@ -1,21 +1,17 @@
 """The A/B gateway over HTTP; `serving.gateway.split` has the routing.
 
-`python -m serving.gateway --port 8080`; the experiment file names the variants and their addresses.
+The experiment file names the variants and their addresses.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 
 from fastapi import FastAPI, Request, Response
 from starlette.types import Scope
 
-from immr.errors import ImmrError
 from immr.experiment.definition import PREVIEW
-from immr.machine.ports import port_number
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.split import MAX_IN_PROGRESS, TIMEOUT_S, Gateway
@@ -158,29 +154,36 @@ def _add_readiness(app: FastAPI, gateway: Gateway) -> None:
         return {"ready": True, "variants": variants}
 
 
-def main() -> int:
-    """Serves until SIGINT or SIGTERM, then drains (see `serving.process.draining`)."""
+def serve_gateway(
+    host: str, port: int, timeout_s: float = TIMEOUT_S, max_in_progress: int | None = None
+) -> None:
+    """Serves until SIGINT or SIGTERM, then drains (see `serving.process.draining`).
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on.
+        timeout_s: How long a variant may take.
+        max_in_progress: Concurrent searches; None: IMMR_MAX_UNDER_WAY, else `MAX_IN_PROGRESS`.
+
+    Raises:
+        ImmrError: a setting is invalid.
+    """
     import uvicorn
 
-    arguments = _arguments()
     with ExitStack() as running:
-        try:
-            options = read_options()
-            most = arguments.max_under_way or options.max_under_way or MAX_IN_PROGRESS
-            parts = running.enter_context(connect(Settings()))
-            gateway = Gateway(parts, arguments.timeout_s, most)
-            app = running.enter_context(
-                instrumented(
-                    "immr-gateway", gateway.metrics, options, lambda: create_gateway_app(gateway, options)
-                )
+        options = read_options()
+        most = max_in_progress or options.max_under_way or MAX_IN_PROGRESS
+        parts = running.enter_context(connect(Settings()))
+        gateway = Gateway(parts, timeout_s, most)
+        app = running.enter_context(
+            instrumented(
+                "immr-gateway", gateway.metrics, options, lambda: create_gateway_app(gateway, options)
             )
-        except ImmrError as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-            return 1
+        )
         config = uvicorn.Config(
             app,
-            host=arguments.host,
-            port=arguments.port,
+            host=host,
+            port=port,
             http=bounded(options.receive_timeout_s),
             access_log=False,
             log_config=None,
@@ -189,17 +192,3 @@ def main() -> int:
         )
         with suppress(KeyboardInterrupt):
             DrainingServer(config).run()
-    return 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m serving.gateway", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=port_number, default=8080)
-    parser.add_argument("--timeout-s", type=float, default=TIMEOUT_S, help="how long a variant may take")
-    parser.add_argument(
-        "--max-under-way",
-        type=int,
-        help="searches in progress; more are refused with 429 (default: IMMR_MAX_UNDER_WAY, else 256)",
-    )
-    return parser.parse_args()

@@ -129,13 +129,13 @@ def test_a_folder_with_a_catalogue_alone_is_told_how_to_start(tmp_path: Path) ->
     assert "relative paths start at the folder" in done.stderr and "immr start" not in done.stderr
     (shop / "a.jpg").touch()
     done = immr(tmp_path / "home", "data", "check", str(shop))
-    assert f"`immr start --items {shop}`" in done.stderr
+    assert f"`immr start {shop}`" in done.stderr
     named = shop.rename(tmp_path / "my shop") / "items.csv"
     named.write_text(named.read_text().replace("title", "titel"))
     done = immr(
         tmp_path / "home", "data", "check", str(named.parent), "--propose", str(tmp_path / "map.toml")
     )
-    assert f"`immr start --items '{named.parent}' --map {tmp_path}/map.toml`" in done.stderr
+    assert f"`immr start '{named.parent}' --map {tmp_path}/map.toml`" in done.stderr
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_start_prints_nothing_but_json_to_stdout(tmp_path: Path, monkeypatch: py
     (tmp_path / "items.csv").touch()
     (tmp_path / "manifest.json").write_text("{}")  # of the training set
     run = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke
-    done = run(app, ["start", "--items", str(tmp_path / "items.csv"), "--json"])
+    done = run(app, ["start", str(tmp_path / "items.csv"), "--json"])
     assert json.loads(done.stdout)["version_id"] == "immr-1"
     assert "stopped" in done.stderr
 

@@ -36,5 +36,5 @@ def test_a_remedy_with_an_extra_is_printed_whole(tmp_path: Path, monkeypatch: py
     finding = Finding("governance", False, "pyspark is not installed", "pip install 'immr[spark]'")
     monkeypatch.setattr(local, "examine", lambda parts: [finding])
     done = CliRunner(env={"IMMR_HOME": str(tmp_path), "COLUMNS": "200"}).invoke(app, ["doctor"])
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert finding.remedy in done.stdout

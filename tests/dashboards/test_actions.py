@@ -186,11 +186,11 @@ def test_commands_fit_the_state_of_the_test(tmp_path: Path) -> None:
     low = replace(running, variants=shares(running, 0.9, 0.1))
     assert shown(low) == [
         "immr experiment decide --apply",
-        "immr experiment ramp --weight 0.25",
+        "immr experiment ramp --share 25%",
         "immr experiment stop",
         "immr experiment report --out test.html",
     ]
-    assert "immr experiment ramp --weight 0.25" not in shown(running)
+    assert "immr experiment ramp --share 25%" not in shown(running)
     promoted = changes.promote(running, STARTED)
     assert shown(promoted) == ["immr experiment start", "immr experiment rollback"]
 

@@ -35,7 +35,7 @@ def expressions() -> list[str]:
 def test_committed_files_are_what_the_code_generates(tmp_path: Path) -> None:
     for path in write(tmp_path):
         assert path.read_bytes() == (MADE / path.relative_to(tmp_path)).read_bytes(), (
-            "run python -m dashboards grafana"
+            "run python -m dashboards.boards"
         )
 
 

@@ -63,7 +63,7 @@ def test_status_and_models_of_a_running_test(tmp_path: Path) -> None:
     PipelineRun(tmp_path / "runs" / "killed")._record(StepRecord("train", "running"))
     assert "step train is running, or was stopped" in run(app, ["status"]).stdout
     done = run(app, ["status", "--json"])
-    assert done.exit_code == 1  # neither version answers any more
+    assert done.exit_code == 3  # neither version answers any more
     printed = json.loads(done.stdout)
     assert [each["ranker"] for each in printed["serving"]] == ["", "It gains 0.04."]
     assert printed["experiment"]["name"] == running.name

@@ -31,7 +31,7 @@ def already_compiled(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pipelines(server: Kept, *arguments: str) -> str:
-    done = CliRunner().invoke(app, [*arguments, "--host", server.url], catch_exceptions=False)
+    done = CliRunner().invoke(app, [*arguments, "--endpoint", server.url], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 

@@ -44,7 +44,7 @@ def export(shop: Path) -> None:
 
 
 def once(server: Kept, shop: Path, *options: str, exit_code: int = 0) -> str:
-    command = ["on-new-data", str(shop), "--once", "--version", "1", "--host", server.url, *options]
+    command = ["on-new-data", str(shop), "--once", "--version", "1", "--endpoint", server.url, *options]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == exit_code, done.output
     return done.output
@@ -75,7 +75,7 @@ def test_the_same_data_start_one_run(server: Kept, shop: Path) -> None:
 def test_a_run_waits_for_the_one_before_and_starts_once_it_has_ended(server: Kept, shop: Path) -> None:
     once(server, shop)
     export(shop)
-    assert "waiting for run runs-1 to end" in once(server, shop, exit_code=1)
+    assert "waiting for run runs-1 to end" in once(server, shop, exit_code=3)
     server.runs[0]["state"] = "FAILED"
     assert "started run runs-2" in once(server, shop)
     assert server.runs[0]["display_name"] != server.runs[1]["display_name"]
@@ -94,7 +94,7 @@ def test_a_run_whose_answer_got_lost_is_not_started_again(server: Kept, shop: Pa
     watching = watched(server, shop)
     watching.check()
     server.lose_answers = True
-    assert watching.check_or_log() == ""
+    assert watching.check_or_log() is None
     server.lose_answers = False
     assert "no new data: run runs-1" in watching.check_or_log()
     assert len(server.runs) == 1
@@ -105,7 +105,7 @@ def test_a_share_that_is_away_is_tried_again(
 ) -> None:
     watching = watched(server, shop)
     away = shop.rename(shop.with_name("away"))
-    assert watching.check_or_log() == ""
+    assert watching.check_or_log() is None
     assert "the check failed and is repeated" in caplog.text
     away.rename(shop)
     assert "waiting until they stay the same" in watching.check_or_log()

@@ -126,7 +126,7 @@ app = Commands(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Turn a shop's catalogue and click log into a visual search service: train, deploy and A/B-test it.\n\n"
-    "Begin with `immr start --items items.parquet` (a catalogue) or `immr data check my-shop` (a click log).",
+    "Begin with `immr start items.parquet` (a catalogue) or `immr data check my-shop` (a click log).",
 )
 
 

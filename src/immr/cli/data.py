@@ -14,6 +14,7 @@ from rich.table import Table
 
 from immr.cli.help import Commands
 from immr.cli.options import (
+    NEGATIVE,
     SOURCE,
     AsCsv,
     AsJson,
@@ -62,7 +63,7 @@ def data_check(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a sample of your tables against the data contract; exit 1 if something does not fit.
+    """Check a sample of your tables against the data contract; exit 3 if something does not fit.
 
     Example: immr data check my-shop --propose map.toml
     """
@@ -88,7 +89,7 @@ def data_check(
         note(wrote)
     if _is_catalogue_alone(reports):
         note(_next_step(source, propose if wrote.startswith("wrote") else mapping, reports))
-    raise typer.Exit(0 if all(checked.fits for checked in reports) else 1)
+    raise typer.Exit(0 if all(checked.fits for checked in reports) else NEGATIVE)
 
 
 def _is_catalogue_alone(reports: Sequence[TableReport]) -> bool:
@@ -105,7 +106,7 @@ def _next_step(source: str, mapping: Path | None, reports: Sequence[TableReport]
             "folder of the tables, or at `base` under [pictures] of a mapping"
         )
     by_map = f" --map {shlex.quote(str(mapping))}" if mapping else ""
-    command = f"immr start --items {shlex.quote(source)}{by_map}"
+    command = f"immr start {shlex.quote(source)}{by_map}"
     return f"without photos and clicks, `{command}` makes the items searchable"
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from immr.cli.help import Commands
 from immr.cli.options import (
+    NEGATIVE,
     AsCsv,
     AsJson,
     ModelName,
@@ -41,7 +42,7 @@ def drift(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare photos, scores, categories and features with the training set; exit 2 if any of them drifted.
+    """Compare photos, scores, categories and features with the training set; exit 3 if any of them drifted.
 
     Example: immr drift training-set --days 7
     """
@@ -51,7 +52,7 @@ def drift(
     if not saved(lambda: of_records(rows, _COLUMNS), as_csv, parquet, as_json):
         _show(report, days, as_json)
     if any(finding.found for finding in report.findings):
-        raise typer.Exit(2)
+        raise typer.Exit(NEGATIVE)
 
 
 def _show(report: DriftReport, days: float, as_json: bool) -> None:

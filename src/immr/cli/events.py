@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from immr.cli.help import Commands
-from immr.cli.options import AsJson, MapFile, a_time, parts_of, report
+from immr.cli.options import AsJson, MapFile, parts_of, report
+from immr.cli.values import a_time
 from immr.data.sources.shop import Shop
 from immr.loop.watch import export_events, sink_events
 from immr.machine.wording import counted

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
+
+from immr.errors import ImmrError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _EXAMPLE = "Example: "
@@ -58,3 +61,13 @@ class Commands(typer.Typer):
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
         """See `typer.Typer.command`."""
         return super().command(name, cls=Command, **settings)
+
+
+def run_module(command: Callable[..., None]) -> None:
+    """Run a module's only command, as `python -m …`; an ImmrError prints one sentence, with exit code 1."""
+    app = Commands(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    try:
+        app()
+    except ImmrError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from immr.cli.help import Commands
 from immr.cli.options import (
+    NEGATIVE,
     AsCsv,
     AsJson,
     MapFile,
@@ -51,7 +52,7 @@ def items_upsert(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add items, or replace those with the same item_id; exit 1 while a live version lacks them.
+    """Add items, or replace those with the same item_id; exit 3 while a live version lacks them.
 
     Example: immr items upsert new-items.parquet
     """
@@ -73,7 +74,7 @@ def items_delete(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete items from the catalogue; exit 1 while a live version still has them.
+    """Delete items from the catalogue; exit 3 while a live version still has them.
 
     Example: immr items delete item-17 item-18
     """
@@ -98,7 +99,7 @@ def items_deliver(
 def items_status(
     ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
 ) -> None:
-    """Show which changes each version's collection has; exit 1 while changes wait for a live version.
+    """Show which changes each version's collection has; exit 3 while changes wait for a live version.
 
     Example: immr items status --json
     """
@@ -132,4 +133,4 @@ def _show(progress: Sequence[ItemsProgress], as_csv: bool, parquet: Path | None,
             live = "yes" if each.live else ""
             table.add_row(each.version_id, live, delivered, searched, f"{each.waiting:,}", escape(each.error))
         print_table(table)
-    raise typer.Exit(1 if any(each.live and each.waiting for each in progress) else 0)
+    raise typer.Exit(NEGATIVE if any(each.live and each.waiting for each in progress) else 0)

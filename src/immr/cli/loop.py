@@ -13,6 +13,7 @@ from rich.table import Table
 from immr import recipes
 from immr.cli.help import Commands
 from immr.cli.options import (
+    NEGATIVE,
     AsCsv,
     AsJson,
     DataSource,
@@ -22,7 +23,7 @@ from immr.cli.options import (
     ParquetFile,
     RecipeName,
     SetFolder,
-    WeightInQueue,
+    ShareInQueue,
     console,
     note,
     parts_of,
@@ -141,7 +142,7 @@ def evaluate(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a version on held-out photos, compare it with the champion, and apply the gate; exit 1 if it fails.
+    """Evaluate a version on held-out photos, compare it with the champion, and apply the gate; exit 3 if it fails.
 
     Example: immr evaluate --model immr-3 --queries photo,text,photo+text,box
     """
@@ -159,7 +160,7 @@ def evaluate(
     title, intervals = f"{version.id} on {held_out.folder}", evaluated.evaluation.intervals
     _show_metrics(title, intervals, evaluated.kinds, as_csv, parquet, as_json)
     note(f"{evaluated.verdict.sentence} Report: {report_file}")
-    raise typer.Exit(0 if evaluated.verdict.passed else 1)
+    raise typer.Exit(0 if evaluated.verdict.passed else NEGATIVE)
 
 
 @app.command()
@@ -183,7 +184,7 @@ def deploy(
         str,
         typer.Option(metavar="TAG", help="The Bento's tag; by default the one that `immr package` printed."),
     ] = "",
-    weight: WeightInQueue = 0.5,
+    share: ShareInQueue = 0.5,
     force: Annotated[
         bool,
         typer.Option(
@@ -199,7 +200,7 @@ def deploy(
     Example: immr deploy --model immr-3
     """
     parts = parts_of(ctx)
-    deployed = deploy_or_wait(parts, parts.registry.get(model), bento, weight, force)
+    deployed = deploy_or_wait(parts, parts.registry.get(model), bento, share, force)
     report_deployed(parts, deployed, as_json)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -14,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from immr.cli.values import a_share, in_words
 from immr.machine.wording import counted
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from immr.loop.experiment.queue import Deployed, Waiting
     from immr.wiring import Parts
 
+LAST_PORT = 65_535
 _UNLIMITED = 10_000
 # a pipe has no width to wrap at; without emoji=False, :b: in a path or an id becomes a picture
 console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, emoji=False)
@@ -60,16 +61,24 @@ ModelName = Annotated[
     str,
     typer.Option("--model", metavar="VERSION", help="A version's id (immr-3), or champion or challenger."),
 ]
-Weight = Annotated[
-    float, typer.Option(metavar="SHARE", help="Each challenger's share of users, between 0 and 1.")
+Share = Annotated[
+    float,
+    typer.Option(parser=a_share, metavar="SHARE", help="Each challenger's share of users: 10% or 0.1."),
 ]
-WeightInQueue = Annotated[
+ShareInQueue = Annotated[
     float,
     typer.Option(
+        "--share",
+        parser=a_share,
         metavar="SHARE",
-        help="Share of users, between 0 and 1, that its test has if the version must wait in the queue.",
+        show_default="50%",
+        help="Share of users that its test gives the version if it must wait in the queue: 10% or 0.1.",
     ),
 ]
+Host = Annotated[
+    str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for other machines, too.")
+]
+Port = Annotated[int, typer.Option(min=1, max=LAST_PORT, metavar="PORT", help="Port to listen on.")]
 ByDimensions = Annotated[
     str,
     typer.Option(
@@ -77,6 +86,10 @@ ByDimensions = Annotated[
         help="Split the CTR by these dimensions: category, day, rank, and those that IMMR_CONTEXT declares.",
     ),
 ]
+
+
+NEGATIVE = 3
+"""Exit code of a command that did its work and found a problem: a failed gate, drift, a missing part."""
 
 
 def _one_format(ctx: typer.Context, wanted: bool) -> bool:
@@ -98,56 +111,6 @@ ParquetFile = Annotated[
 def parts_of(ctx: typer.Context) -> Parts:
     """The parts that the root command connected."""
     return cast("Parts", ctx.obj)
-
-
-def names_in(text: str) -> list[str]:
-    """The names in a comma-separated option."""
-    return [name for name in (part.strip() for part in text.split(",")) if name]
-
-
-def percents(text: str, option: str) -> list[float]:
-    """The shares in a comma-separated option of percents.
-
-    Raises:
-        BadParameter: The text is not a list of percents.
-    """
-    try:
-        shares = [float(part) / 100 for part in text.split(",")]
-    except ValueError:
-        shares = [math.nan]
-    if not all(map(math.isfinite, shares)):
-        raise typer.BadParameter(f"{text!r} is not a list of percents such as 1,5,25,50", param_hint=option)
-    return shares
-
-
-def a_time(text: str) -> datetime:
-    """A day or a time such as 2026-05-01 or 2026-05-01T12:00, as `datetime` reads it."""
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is not a day or time such as 2026-05-01 or 2026-05-01T12:00"
-        ) from error
-
-
-def seconds(text: str, option: str) -> int:
-    """The length of a time such as 30m, 6h or 1d.
-
-    Raises:
-        BadParameter: The text is not a length of time.
-    """
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    if text[:-1].isdecimal() and text[-1] in units and int(text[:-1]) > 0:
-        return int(text[:-1]) * units[text[-1]]
-    raise typer.BadParameter(f"{text!r} is not a time such as 30m, 6h or 1d", param_hint=option)
-
-
-def in_words(length_s: int) -> str:
-    """A length of time in its largest whole unit, as `seconds` reads it: 30m, 6h or 1d."""
-    unit_s, unit = next(
-        each for each in ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s")) if length_s % each[0] == 0
-    )
-    return f"{length_s // unit_s}{unit}"
 
 
 def print_json(value: Any) -> None:

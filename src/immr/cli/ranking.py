@@ -10,6 +10,7 @@ import typer
 from immr import recipes
 from immr.cli.help import Commands
 from immr.cli.options import (
+    NEGATIVE,
     PLACE,
     AsJson,
     DataSource,
@@ -119,7 +120,7 @@ def rank(
     recipe: OfVersion = "",
     as_json: AsJson = False,
 ) -> None:
-    """Learn a ranker from clicks; exit 1 if it does not beat the hand-tuned weights.
+    """Learn a ranker from clicks; exit 3 if it does not beat the hand-tuned weights.
 
     If it does, register it together with the model of `--model` as a new version.
 
@@ -142,4 +143,4 @@ def rank(
         },
         as_json,
     )
-    raise typer.Exit(0 if ranked.passed else 1)
+    raise typer.Exit(0 if ranked.passed else NEGATIVE)

@@ -12,8 +12,11 @@ from rich.console import Console
 from immr import recipes
 from immr.cli.help import Commands
 from immr.cli.options import (
+    LAST_PORT,
+    NEGATIVE,
     AsJson,
     MapFile,
+    Port,
     RecipeName,
     console,
     describe,
@@ -27,14 +30,12 @@ from immr.data.training_set import TrainingSet
 from immr.loop import serve as serve_verb
 from immr.loop import start as start_verb
 from immr.machine.ctrl_c import ends_on_ctrl_c
-from immr.machine.ports import LAST_PORT
 from immr.machine.wording import by_number, counted
 
 app = Commands()
 
 _FOLLOW_EVERY_S = 2.0
 
-Port = Annotated[int, typer.Option(min=1, max=LAST_PORT, metavar="PORT", help="Port of the gateway.")]
 PagePort = Annotated[int, typer.Option(min=1, max=LAST_PORT, metavar="PORT", help="Port of the page.")]
 
 
@@ -43,7 +44,9 @@ def start(
     ctx: typer.Context,
     items: Annotated[
         str,
-        typer.Option(metavar="FILE", help="The catalogue: a file, folder, glob or URL (docs/your-data.md)."),
+        typer.Argument(
+            metavar="ITEMS", help="The catalogue: a file, folder, glob or URL (docs/your-data.md)."
+        ),
     ],
     mapping: MapFile = None,
     recipe: RecipeName = "zero_shot",
@@ -54,7 +57,7 @@ def start(
 ) -> None:
     """Turn a catalogue without clicks into a running search, with a pretrained version.
 
-    Example: immr start --items items.parquet
+    Example: immr start items.parquet
     """
     parts = parts_of(ctx)
     started = start_verb.start(parts, Shop.catalogue(items, mapping), recipes.by_name(recipe))
@@ -70,7 +73,7 @@ def start(
     if started.waiting:
         waits = by_number(started.waiting, "waits", "wait")
         note(f"{counted(started.waiting, 'change')} {waits}: run `immr items deliver`")
-        raise typer.Exit(1)
+        raise typer.Exit(NEGATIVE)
     if then_serve:
         _serve(ctx, port, page_port, as_json)
     elif parts.settings.deploys_here:

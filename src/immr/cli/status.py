@@ -11,6 +11,7 @@ from rich.table import Table
 
 from immr.cli.help import Commands
 from immr.cli.options import (
+    NEGATIVE,
     AsCsv,
     AsJson,
     ParquetFile,
@@ -34,7 +35,7 @@ app = Commands()
 def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show what serves where, the running test, what waits, and the last pipeline run.
 
-    Exit 1 if a deployed version does not answer, or a part cannot be read.
+    Exit 3 if a deployed version does not answer, or a part cannot be read.
 
     Example: immr status --json
     """
@@ -43,7 +44,7 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
         print_json(found.to_json())
     else:
         _print(found)
-    raise typer.Exit(1 if found.problems or any(each.problem for each in found.serving) else 0)
+    raise typer.Exit(NEGATIVE if found.problems or any(each.problem for each in found.serving) else 0)
 
 
 @app.command()
@@ -93,7 +94,7 @@ def doctor(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check what is installed, what answers and what is missing, and suggest remedies; exit 1 if anything is missing.
+    """Check what is installed, what answers and what is missing, and suggest remedies; exit 3 if anything is missing.
 
     Example: immr doctor --cluster
     """
@@ -117,7 +118,7 @@ def doctor(
             remedy = "" if finding.ok else finding.remedy
             table.add_row(mark, *map(escape, (finding.what, finding.found, remedy)))
         console.print(table)
-    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else NEGATIVE)
 
 
 def _gate(model: Model) -> str:

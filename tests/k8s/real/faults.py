@@ -9,7 +9,7 @@ from dataclasses import dataclass
 LASTS_S = 30.0
 """How long a fault with an `undo` lasts."""
 DATA = "/immr/data/shop"
-AT_KUBEFLOW = ("--host", "http://ml-pipeline.kubeflow:8888")
+AT_KUBEFLOW = ("--endpoint", "http://ml-pipeline.kubeflow:8888")
 _FILL = "import shutil; open('/immr/events/fill', 'wb').write(b'0' * shutil.disk_usage('/immr/events').free)"
 _EMPTY = "import pathlib; pathlib.Path('/immr/events/fill').unlink(missing_ok=True)"
 

@@ -111,7 +111,7 @@ def test_the_copy_is_tested_like_any_other_version(champion: Settings) -> None:
 
 def test_a_version_is_never_tested_against_itself(champion: Settings) -> None:
     refused = CliRunner(env={"IMMR_HOME": str(champion.home)}).invoke(
-        app, ["experiment", "start", "--weight", "0.5"]
+        app, ["experiment", "start", "--share", "50%"]
     )
     assert "with `immr experiment aa`" in str(refused.exception)
     with ready("immr-1") as one, ready("immr-2") as other:

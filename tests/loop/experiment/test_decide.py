@@ -234,9 +234,9 @@ def test_cuped_uses_what_users_did_before_the_test(deployed: Settings) -> None:
 def test_on_the_command_line(deployed: Settings) -> None:
     run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
     assert "challenger immr-2 10%" in " ".join(
-        run(app, ["experiment", "start", "--weight", "0.1"]).output.split()
+        run(app, ["experiment", "start", "--share", "10%"]).output.split()
     )
-    assert run(app, ["experiment", "ramp", "--weight", "0.5"]).exit_code == 0
+    assert run(app, ["experiment", "ramp", "--share", "0.5"]).exit_code == 0
     shop(deployed, load(deployed.experiment_file), {"champion": 4, "challenger": 12})
     shown = run(app, ["experiment", "readout"]).output
     assert all(
@@ -297,7 +297,7 @@ def test_a_ramp_ends_at_a_loss(deployed: Settings, rates: dict[str, int], fails:
 
 
 @pytest.mark.parametrize(
-    ("ramp", "every"), [("one,two", "6h"), ("1,5", "soon"), ("1,5", "0h"), ("1,5", "²h")]
+    ("ramp", "every"), [("one,two", "6h"), ("1,5", "6h"), ("1%,5%", "soon"), ("1%,5%", "0h")]
 )
 def test_a_wrong_ramp_is_wrong_usage(deployed: Settings, ramp: str, every: str) -> None:
     run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
@@ -307,7 +307,7 @@ def test_a_wrong_ramp_is_wrong_usage(deployed: Settings, ramp: str, every: str) 
 
 def test_a_ramp_starts_on_the_command_line(deployed: Settings) -> None:
     run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
-    done = run(app, ["experiment", "start", "--ramp", "1,5,25,50", "--every", "6h", "--json"])
+    done = run(app, ["experiment", "start", "--ramp", "1%,5%,25%,50%", "--every", "6h", "--json"])
     begun = load(deployed.experiment_file)
     assert json.loads(done.stdout)["ramp"] == [0.05, 0.25, 0.5]
     assert begun.challenger is not None

@@ -57,5 +57,5 @@ def test_an_empty_holdout_is_named_as_such(deployed: Settings) -> None:
 
 def test_without_one_there_is_nothing_to_read(deployed: Settings) -> None:
     start(connect(deployed))
-    with pytest.raises(ExperimentError, match="--holdout 5"):
+    with pytest.raises(ExperimentError, match="--holdout 5%"):
         read_holdout(connect(deployed))

@@ -68,11 +68,11 @@ def test_without_a_challenger_no_test_is_announced(settings: Settings) -> None:
     def immr(*words: str) -> Result:
         return CliRunner().invoke(app, ["experiment", *words], env=home)
 
-    for words in (["--weight", "0.1"], ["--ramp", "1,5"], ["--interleave"]):
+    for words in (["--share", "0.1"], ["--ramp", "1%,5%"], ["--interleave"]):
         refused = immr("start", *words)
         assert "nothing to compare immr-1 with: deploy another version" in str(refused.exception)
     assert not settings.experiment_file.exists()
-    alone = immr("start", "--holdout", "5")
+    alone = immr("start", "--holdout", "5%")
     assert alone.stdout.startswith("no test: the champion immr-1 serves all users")
     assert "holdout 5%" in alone.stdout and "running" not in alone.stdout
     assert "immr deploy --model" in alone.stderr
@@ -178,7 +178,7 @@ def test_three_challengers_start_with_equal_shares_and_one_silent_one_stops_all(
 
 def test_a_holdout_is_kept_across_tests(deployed: Settings) -> None:
     run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
-    begun = json.loads(run(app, ["experiment", "start", "--holdout", "5", "--json"]).stdout)
+    begun = json.loads(run(app, ["experiment", "start", "--holdout", "5%", "--json"]).stdout)
     assert begun["holdout"]["share"] == 0.05
     first = load(deployed.experiment_file)
     stop(connect(deployed))

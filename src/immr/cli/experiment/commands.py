@@ -17,20 +17,19 @@ from immr.cli.options import (
     AsJson,
     ByDimensions,
     ParquetFile,
-    Weight,
+    Share,
     console,
     describe,
-    names_in,
     note,
     parts_of,
-    percents,
     print_json,
-    seconds,
 )
+from immr.cli.values import a_duration, a_share, names_in, shares
 from immr.errors import ExperimentBusyError, ImmrError
+from immr.experiment.changes import in_percent
 from immr.experiment.definition import Experiment, Kind, State
 from immr.loop import watch as watch_verb
-from immr.loop.experiment import ramp as share
+from immr.loop.experiment import ramp as ramp_verb
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history
 from immr.loop.experiment.queue import waiting
@@ -65,7 +64,7 @@ class _ByTask(Group):
 app = Commands()
 experiment_app = Commands(
     no_args_is_help=True,
-    help="Plan, start, ramp, read out, decide and stop A/B tests.\n\nExample: immr experiment start --weight 0.5",
+    help="Plan, start, ramp, read out, decide and stop A/B tests.\n\nExample: immr experiment start --share 50%",
     cls=_ByTask,
 )
 experiment_app.add_typer(plan_and_history.app)
@@ -121,27 +120,35 @@ def experiment_readout(
 @experiment_app.command("start")
 def experiment_start(
     ctx: typer.Context,
-    weight: Annotated[
+    share: Annotated[
         float | None,
         typer.Option(
+            parser=a_share,
             metavar="SHARE",
-            help="Each challenger's share of users, between 0 and 1; by default the same for all variants.",
+            help="Each challenger's share of users: 10% or 0.1; by default the same for all variants.",
         ),
     ] = None,
     interleave: Annotated[
         bool, typer.Option("--interleave", help="Show these users both versions' items in one result list.")
     ] = False,
     ramp: Annotated[
-        str, typer.Option(metavar="PERCENT,…", help="Shares to step through instead of --weight: 1,5,25,50.")
+        str, typer.Option(metavar="SHARE,…", help="Shares to step through instead of --share: 1%,5%,25%,50%.")
     ] = "",
     every: Annotated[
-        str, typer.Option(metavar="DURATION", help="How long each share of --ramp lasts: 30m, 6h or 1d.")
-    ] = "6h",
+        int,
+        typer.Option(
+            parser=a_duration,
+            metavar="DURATION",
+            show_default="6h",
+            help="How long each share of --ramp lasts: 30m, 6h or 1d.",
+        ),
+    ] = 6 * 3600,
     holdout: Annotated[
         float | None,
         typer.Option(
-            metavar="PERCENT",
-            help="Percent of all users who get the champion in every test from now on; 0 ends the holdout.",
+            parser=a_share,
+            metavar="SHARE",
+            help="Share of all users who get the champion in every test from now on; 0 ends the holdout.",
         ),
     ] = None,
     if_revision: IfRevision = "",
@@ -150,22 +157,20 @@ def experiment_start(
     """Start an A/B test of the deployed challengers against the champion.
 
     A ramp advances while the guardrails hold, and ends when one breaks. `immr serve`, the pipeline immr-decide and
-    `immr experiment decide --apply --every-s 60` see to that.
+    `immr experiment decide --apply --every 1m` see to that.
 
-    Example: immr experiment start --ramp 1,5,25,50 --every 6h
+    Example: immr experiment start --ramp 1%,5%,25%,50% --every 6h
     """
-    if ramp and weight is not None:
-        raise typer.BadParameter("--ramp begins with its first share: leave out --weight")
+    if ramp and share is not None:
+        raise typer.BadParameter("--ramp begins with its first share: leave out --share")
     kind: Kind = "interleave" if interleave else "ab"
-    if holdout is not None and not 0 <= holdout < 100:
+    if holdout is not None and not 0 <= holdout < 1:
         raise typer.BadParameter(
-            f"{holdout:g} is not a percentage of at least 0 and below 100, such as 5", param_hint="--holdout"
+            f"{in_percent(holdout)} is not a share of at least 0% and below 100%", param_hint="--holdout"
         )
-    shares = percents(ramp, "--ramp") if ramp else []
-    first = shares[0] if shares else weight
-    every_s = seconds(every, "--every") if ramp else None
-    held_out = None if holdout is None else holdout / 100
-    begun = start(parts_of(ctx), first, kind, shares[1:], every_s, held_out, if_revision)
+    steps = shares(ramp, "--ramp") if ramp else []
+    first, every_s = (steps[0], every) if steps else (share, None)
+    begun = start(parts_of(ctx), first, kind, steps[1:], every_s, holdout, if_revision)
     _print_experiment(begun, as_json)
     if not begun.challengers:
         note("To test a version, deploy it with `immr deploy --model VERSION`, then start again.")
@@ -191,13 +196,13 @@ def experiment_rollback(ctx: typer.Context, if_revision: IfRevision = "", as_jso
 
 @experiment_app.command("ramp")
 def experiment_ramp(
-    ctx: typer.Context, weight: Weight, if_revision: IfRevision = "", as_json: AsJson = False
+    ctx: typer.Context, share: Share, if_revision: IfRevision = "", as_json: AsJson = False
 ) -> None:
     """Give each challenger a larger share; its current users stay with it, and the readout starts over.
 
-    Example: immr experiment ramp --weight 0.5
+    Example: immr experiment ramp --share 50%
     """
-    _print_experiment(share.ramp(parts_of(ctx), weight, if_revision), as_json)
+    _print_experiment(ramp_verb.ramp(parts_of(ctx), share, if_revision), as_json)
 
 
 @experiment_app.command("stop")
@@ -207,7 +212,7 @@ def experiment_stop(ctx: typer.Context, if_revision: IfRevision = "", as_json: A
     Example: immr experiment stop
     """
     parts = parts_of(ctx)
-    _print_experiment(share.stop(parts, if_revision), as_json)
+    _print_experiment(ramp_verb.stop(parts, if_revision), as_json)
     _note_next(parts)
 
 
@@ -230,9 +235,13 @@ def experiment_decide(
     apply: Annotated[
         bool, typer.Option("--apply", help="Carry out the decision: promote the challenger or remove it.")
     ] = False,
-    every_s: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Repeat at this interval until there is a decision."),
+    every: Annotated[
+        int | None,
+        typer.Option(
+            parser=a_duration,
+            metavar="DURATION",
+            help="Repeat until there is a decision, for example every 30s.",
+        ),
     ] = None,
     if_revision: IfRevision = "",
     as_csv: AsCsv = False,
@@ -243,15 +252,16 @@ def experiment_decide(
 
     Of several challengers, those that lost leave the test, and at most one is promoted.
 
-    Example: immr experiment decide --apply --every-s 30
+    Example: immr experiment decide --apply --every 30s
     """
     parts = parts_of(ctx)
-    if every_s is not None and if_revision:
-        raise typer.BadParameter("--if-revision is for a single decision: leave out --every-s")
-    if every_s is None:
-        watched = decide(parts, apply, revision=if_revision)
-    else:
-        watched = _decide_until_done(parts, apply, every_s)
+    if every is not None and if_revision:
+        raise typer.BadParameter("--if-revision is for a single decision: leave out --every")
+    watched = (
+        decide(parts, apply, revision=if_revision)
+        if every is None
+        else _decide_until_done(parts, apply, every)
+    )
     show_readout(watched, as_csv, parquet, as_json)
     if not apply and (watched.decision.action != "wait" or watched.decision.losers):
         note("Nothing has changed: `immr experiment decide --apply` carries this out.")
@@ -260,7 +270,7 @@ def experiment_decide(
         _note_next(parts)
 
 
-def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.Watched:
+def _decide_until_done(parts: Parts, apply: bool, every_s: int) -> watch_verb.Watched:
     """Retry after errors, so that an outage of the event log does not end the guardrails."""
     while True:
         try:
@@ -268,11 +278,11 @@ def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.
             if watched.decision.action != "wait":
                 return watched
         except ExperimentBusyError:
-            log.info("another command is changing the test; trying again in %g s", every_s)
+            log.info("another command is changing the test; trying again in %d s", every_s)
         except (ImmrError, OSError) as error:
             if not parts.settings.experiment_file.is_file():
                 raise
-            log.warning("could not decide (%s); trying again in %g s", error, every_s)
+            log.warning("could not decide (%s); trying again in %d s", error, every_s)
         time.sleep(every_s)
 
 

@@ -15,19 +15,18 @@ from immr.cli.options import (
     AsJson,
     ByDimensions,
     ParquetFile,
-    Weight,
-    WeightInQueue,
+    Share,
+    ShareInQueue,
     console,
-    names_in,
     note,
     parts_of,
-    percents,
     print_json,
     print_table,
     report,
     report_deployed,
     saved,
 )
+from immr.cli.values import a_share, names_in, shares
 from immr.experiment.changes import in_percent
 from immr.loop.experiment import history as history_verb
 from immr.loop.experiment import plan as plan_verb
@@ -56,16 +55,28 @@ _OF_A_TEST = (
 app = Commands()
 
 
+def _power(value: str | float) -> float:
+    power = a_share(value)
+    if not 0.5 <= power <= 0.99:
+        raise typer.BadParameter(f"{value} is not a probability between 50% and 99%")
+    return power
+
+
 @app.command("plan")
 def experiment_plan(
     ctx: typer.Context,
     lift: Annotated[
-        str, typer.Option(metavar="PERCENT,…", help="Relative lifts of the CTR that the test should find.")
-    ] = "2,5,10,20",
-    weight: Weight = 0.5,
+        str, typer.Option(metavar="SHARE,…", help="Relative lifts of the CTR that the test should find.")
+    ] = "2%,5%,10%,20%",
+    share: Share = 0.5,
     power: Annotated[
         float,
-        typer.Option(min=0.5, max=0.99, metavar="NUMBER", help="Probability of finding a lift that exists."),
+        typer.Option(
+            parser=_power,
+            metavar="SHARE",
+            show_default="80%",
+            help="Probability of finding a lift that exists.",
+        ),
     ] = 0.8,
     challengers: Annotated[
         int, typer.Option(min=1, max=9, metavar="COUNT", help="How many challengers the test has.")
@@ -76,9 +87,9 @@ def experiment_plan(
 ) -> None:
     """Show how many users and days a test would need, from the champion's last two weeks; changes nothing.
 
-    Example: immr experiment plan --lift 5 --weight 0.1
+    Example: immr experiment plan --lift 5% --share 10%
     """
-    planned = plan_verb.plan(parts_of(ctx), percents(lift, "--lift"), weight, power, challengers)
+    planned = plan_verb.plan(parts_of(ctx), shares(lift, "--lift"), share, power, challengers)
     if saved(lambda: of_records(planned.to_json()["needed"], _OF_A_PLAN), as_csv, parquet, as_json):
         return
     if as_json:
@@ -106,7 +117,7 @@ def experiment_plan(
 @app.command("aa")
 def experiment_aa(
     ctx: typer.Context,
-    weight: WeightInQueue = 0.5,
+    share: ShareInQueue = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Deploy a copy of the champion as challenger, for an A/A test, which checks the measurement itself.
@@ -114,7 +125,7 @@ def experiment_aa(
     Example: immr experiment aa
     """
     parts = parts_of(ctx)
-    report_deployed(parts, deploy_copy(parts, weight), as_json)
+    report_deployed(parts, deploy_copy(parts, share), as_json)
 
 
 @app.command("queue")
@@ -219,7 +230,7 @@ def experiment_holdout(
 ) -> None:
     """Compare users who get the champion in every test with all others, over all tests since the holdout began.
 
-    `immr experiment start --holdout 5` begins one.
+    `immr experiment start --holdout 5%` begins one.
 
     Example: immr experiment holdout
     """

@@ -55,7 +55,7 @@ def read_holdout(parts: Parts) -> HoldoutReadout:
 
     holdout = load(parts.settings.experiment_file).holdout
     if holdout is None:
-        raise ExperimentError("there is no holdout: start a test with `immr experiment start --holdout 5`")
+        raise ExperimentError("there is no holdout: start a test with `immr experiment start --holdout 5%`")
     nowhere = "http://127.0.0.1:1"
     groups = Experiment(
         HOLDOUT,

@@ -1,0 +1,62 @@
+"""Modules that run without `immr` have the same help and the same messages as its commands."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboards.__main__ import page
+from dashboards.boards import boards
+from dashboards.rules import rules
+from immr.cli.help import run_module
+from immr.errors import SettingsError
+from serving.gateway.__main__ import gateway
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[Any, str]]:
+    """Runs a module's command with options: its exit code, and what it printed."""
+    monkeypatch.setenv("IMMR_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(command: Callable[..., None], *options: str) -> tuple[Any, str]:
+        monkeypatch.setattr(sys, "argv", ["module", *options])
+        with pytest.raises(SystemExit) as ended:
+            run_module(command)
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out + printed.err
+
+    return call
+
+
+@pytest.mark.parametrize("command", [gateway, page, boards, rules])
+def test_help_names_values_in_words_and_ends_with_an_example(
+    run: Callable[..., tuple[Any, str]], command: Callable[..., None]
+) -> None:
+    code, shown = run(command, "--help")
+    assert code == 0
+    assert re.findall(r"<\w|\{\w|\b(?:TEXT|INTEGER|FLOAT|BOOLEAN)\b", shown) == []
+    assert [line for line in shown.splitlines() if line.strip()][-1].strip().startswith("Example: python -m ")
+
+
+@pytest.mark.parametrize("port", ["65536", "0", "-1", "http"])
+@pytest.mark.parametrize("command", [gateway, page])
+def test_a_port_out_of_range_is_wrong_usage(
+    run: Callable[..., tuple[Any, str]], command: Callable[..., None], port: str
+) -> None:
+    code, shown = run(command, f"--port={port}")
+    assert code == 2 and "Invalid value for '--port'" in shown
+
+
+def test_an_error_is_one_sentence(run: Callable[..., tuple[Any, str]]) -> None:
+    def fails() -> None:
+        raise SettingsError("IMMR_HOME is empty: set it")
+
+    assert run(fails) == ("SettingsError: IMMR_HOME is empty: set it", "")
