@@ -105,7 +105,7 @@ class Loop:
         report = str(self._folder / "evaluation.html")
         self._verb(
             "evaluate", "evaluate", "--model", "immr-1", "--recipe", self._recipe, "--report", report,
-            may_exit=(0, 1),
+            may_exit=(0, 3),
         )  # fmt: skip
         self._verb("package", "package", "--model", "immr-1", "--recipe", self._recipe)
         self._verb("index", "index", "build", self._set, "--model", "immr-1")
@@ -115,7 +115,7 @@ class Loop:
             self._serve(size)
         self._verb("push", "push", self._set, shop)
         self._verb("export", "events", "export", "--out", str(self._folder / "next-log"))
-        self._verb("drift", "drift", self._set, may_exit=(0, 2))
+        self._verb("drift", "drift", self._set, may_exit=(0, 3))
 
     def _verb(self, name: str, *arguments: str, may_exit: Sequence[int] = (0,)) -> None:
         if name in self.figures.used:

@@ -112,7 +112,7 @@ def test_a_sample_of_bad_tables_is_reported_without_writing(tmp_path: Path) -> N
     before = sorted(shop.iterdir())
     done = immr(tmp_path / "home", "data", "check", str(shop), "--json")
     reports = {report["name"]: report for report in json.loads(done.stdout)}
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert reports["items"]["proposal"]["rules"]["title"]["column"] == "titel"
     assert reports["queries"]["problems"][0]["reason"].startswith("ts is not a valid time")
     assert "impressions" in reports and sorted(shop.iterdir()) == before
@@ -124,7 +124,7 @@ def test_a_folder_with_a_catalogue_alone_is_told_how_to_start(tmp_path: Path) ->
     columns = "item_id,title,description,category,image,price,updated_at"
     (shop / "items.csv").write_text(f"{columns}\na,Tea,,Drinks,a.jpg,1.5,2025-01-01\n")
     done = immr(tmp_path / "home", "data", "check", str(shop))
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "missing pictures: 1 of the first 1" in done.stdout
     assert "relative paths start at the folder" in done.stderr and "immr start" not in done.stderr
     (shop / "a.jpg").touch()

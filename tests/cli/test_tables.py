@@ -98,7 +98,7 @@ def test_each_problem_of_a_shops_tables_is_a_row(tmp_path: Path) -> None:
     shop.mkdir()
     columns = "item_id,title,description,category,image,price,updated_at"
     (shop / "items.csv").write_text(f"{columns}\na,Tea,,Drinks,a.jpg,free,2025-01-01\n")
-    catalogue, *others = rows_of(tmp_path, "data", "check", str(shop), exit_code=1)
+    catalogue, *others = rows_of(tmp_path, "data", "check", str(shop), exit_code=3)
     assert (catalogue["table"], catalogue["sampled"], catalogue["rows"]) == ("items", "1", "1")
     assert catalogue["problem"].startswith("price") and catalogue["example"] == "'free'"
     assert all(row["error"] and not row["problem"] for row in others)
@@ -107,7 +107,7 @@ def test_each_problem_of_a_shops_tables_is_a_row(tmp_path: Path) -> None:
 def test_findings_of_the_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     findings = [Finding("disk", True, "9 GB free", ""), Finding("torch", False, "missing", "install it")]
     monkeypatch.setattr(local, "examine", lambda parts: findings)
-    assert [row["ok"] for row in rows_of(tmp_path, "doctor", exit_code=1)] == ["True", "False"]
+    assert [row["ok"] for row in rows_of(tmp_path, "doctor", exit_code=3)] == ["True", "False"]
 
 
 def test_progress_of_catalogue_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_progress_of_catalogue_changes(tmp_path: Path, monkeypatch: pytest.Monke
         ItemsProgress("immr-2", True, 2, 5, 2, "no answer"),
     )
     monkeypatch.setattr(items, "ask", lambda *_: ItemsResult(progress))
-    assert [row["waiting"] for row in rows_of(tmp_path, "items", "status", exit_code=1)] == ["0", "3"]
+    assert [row["waiting"] for row in rows_of(tmp_path, "items", "status", exit_code=3)] == ["0", "3"]
 
 
 def test_recipes_and_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_findings_of_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(drift, "parts_of", lambda ctx: SimpleNamespace(registry=SimpleNamespace(get=str)))
     monkeypatch.setattr(drift, "TrainingSet", Path)
     monkeypatch.setattr(drift.drift_verb, "drift", lambda *_: found)
-    assert [row["found"] for row in rows_of(tmp_path, "drift", str(tmp_path), exit_code=2)] == ["", "True"]
+    assert [row["found"] for row in rows_of(tmp_path, "drift", str(tmp_path), exit_code=3)] == ["", "True"]
 
 
 def test_metrics_of_every_kind_of_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

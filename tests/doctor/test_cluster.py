@@ -248,5 +248,5 @@ def test_the_command_prints_a_table_and_fails(fake: FakeApi, tmp_path: Path) -> 
         text=True,
         timeout=60,
     )
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "roles in immr" in done.stdout and "kubectl apply -k" in done.stdout

@@ -96,7 +96,7 @@ def with_zones(mapping: Path) -> None:
 def test_from_an_export_to_a_search(folder: Path) -> None:
     check, propose = commands("1. Map your columns")[:2]
     [recheck] = [line for line in commands("1. Map your columns") if "--map" in line]
-    assert "artikel.csv has its columns" in run(check, exit_code=1).stdout
+    assert "artikel.csv has its columns" in run(check, exit_code=3).stdout
     run(propose)
     mapping = folder / "shop.toml"
     assert 'position = { column = "Position", plus = 1 }' in mapping.read_text()
@@ -112,7 +112,7 @@ def test_from_an_export_to_a_search(folder: Path) -> None:
     assert "immr-1" in run(f"{train} --recipe smoke").stdout  # as the docs say for a first try
     for step in steps:
         run(step)
-    assert "immr-1" in run("immr status", exit_code=1).stdout  # nothing serves yet
+    assert "immr-1" in run("immr status", exit_code=3).stdout  # nothing serves yet
     assert "hand-tuned weights" in run("immr models").stdout
 
     photo = next((folder / "my-shop" / "bilder").glob("catalogue-*")).read_bytes()
@@ -156,7 +156,7 @@ def test_the_proposed_mapping_fits_in_each_encoding(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IMMR_HOME", str(tmp_path / "home"))
     check, propose = commands("1. Map your columns")[:2]
-    run(check, exit_code=1)
+    run(check, exit_code=3)
     assert "6" in run(propose).stdout
     with_zones(tmp_path / "shop.toml")
     assert "does not fit" not in run(f"{check} --map shop.toml").stdout

@@ -151,7 +151,7 @@ def test_changes_wait_for_an_unreachable_index_and_arrive_in_order(settings: Set
         waiting = catalogue.change(connect(away), changed, deleted)
         assert [(each.version_id, each.live) for each in waiting] == [("immr-1", True)]
         assert "is not available" in waiting[0].error
-    assert run(away, "deliver", exit_code=1)[0]["waiting"] == 4
+    assert run(away, "deliver", exit_code=3)[0]["waiting"] == 4
     run(settings, "deliver")
     assert [titles(settings, number) for number in (1, 2)] == [{"red": "renamed"}] * 2
 
@@ -235,7 +235,7 @@ def test_changes_during_a_build_that_dies_reach_the_new_content(
         connect(server).index.build(
             version(server, 1), export, embeddings_ND, sequence
         )  # and then the build dies
-        assert [each["waiting"] for each in run(server, "status", exit_code=1)] == [2, 0]
+        assert [each["waiting"] for each in run(server, "status", exit_code=3)] == [2, 0]
         assert [each["waiting"] for each in run(server, "deliver")] == [0, 0]
         assert titles(server, 1) == {"red": "renamed"}
 

@@ -96,7 +96,7 @@ def test_a_run_whose_answer_got_lost_is_not_started_again(server: Kept, shop: Pa
     server.lose_answers = True
     assert watching.check_or_log() is None
     server.lose_answers = False
-    assert "no new data: run runs-1" in watching.check_or_log()
+    assert "no new data: run runs-1" in watching.check().sentence
     assert len(server.runs) == 1
 
 
@@ -108,7 +108,7 @@ def test_a_share_that_is_away_is_tried_again(
     assert watching.check_or_log() is None
     assert "the check failed and is repeated" in caplog.text
     away.rename(shop)
-    assert "waiting until they stay the same" in watching.check_or_log()
+    assert "waiting until they stay the same" in watching.check().sentence
 
 
 def test_a_pipeline_that_was_not_uploaded_is_named(server: Kept, shop: Path) -> None:

@@ -53,7 +53,7 @@ def test_the_command_writes_the_mapping_and_checks_with_it(tmp_path: Path) -> No
     run = CliRunner().invoke
     refused = run(app, ["data", "check", str(tmp_path / "export.csv")])
     assert (
-        refused.exit_code == 1 and "Proposed mapping" in refused.output and 'decimal = ","' in refused.output
+        refused.exit_code == 3 and "Proposed mapping" in refused.output and 'decimal = ","' in refused.output
     )
     mapping = tmp_path / "map.toml"
     written = run(app, ["data", "check", str(tmp_path / "export.csv"), "--propose", str(mapping), "--json"])
@@ -207,7 +207,7 @@ def test_nothing_is_written_where_nothing_can_be_proposed(tmp_path: Path) -> Non
     done = CliRunner().invoke(
         app, ["data", "check", str(tmp_path / "in"), "--propose", str(tmp_path / "map.toml")]
     )
-    assert done.exit_code == 1 and "nothing to propose" in done.output
+    assert done.exit_code == 3 and "nothing to propose" in done.output
     assert not (tmp_path / "map.toml").exists()
 
 

@@ -116,12 +116,12 @@ def test_the_command_prints_a_row_per_lift(parts: Parts) -> None:
     deploy(parts)
     record(parts, datetime.now(UTC) - timedelta(days=DAYS))
     run = CliRunner(env={"IMMR_HOME": str(parts.settings.home)}).invoke
-    command = ["experiment", "plan", "--lift", "5,20"]
+    command = ["experiment", "plan", "--lift", "5%,20%"]
     printed = run(app, command).stdout
     assert "+5 %" in printed and "+20 %" in printed and "400 users searched" in printed
     assert [each["lift"] for each in json.loads(run(app, [*command, "--json"]).stdout)["needed"]] == [
         0.05,
         0.2,
     ]
-    for wrong in ("five", "nan", "5,inf"):
+    for wrong in ("five", "nan", "5%,inf", "5"):
         assert run(app, ["experiment", "plan", "--lift", wrong]).exit_code == 2
