@@ -62,7 +62,7 @@ _PANELS = {
             "Read out the running test, and log a decision without carrying it out.",
         ),
         "drift": (
-            "drift:app",
+            "events:app",
             "Compare recent photos, scores, categories and features with the training set.",
         ),
         "events": (

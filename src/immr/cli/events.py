@@ -1,4 +1,4 @@
-"""The event log: export it as the next click log, or as Parquet for a warehouse."""
+"""The event log: exported as the next click log or as Parquet, and compared with the training data (drift)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,43 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from immr.cli.help import Commands
-from immr.cli.options import AsJson, MapFile, parts_of, report
+from immr.cli.options import (
+    NEGATIVE,
+    AsCsv,
+    AsJson,
+    MapFile,
+    ModelName,
+    ParquetFile,
+    SetFolder,
+    parts_of,
+    print_json,
+    print_table,
+    report,
+    saved,
+)
 from immr.cli.values import a_time
 from immr.data.sources.shop import Shop
+from immr.data.training_set import TrainingSet
+from immr.drift.findings import DriftReport
+from immr.loop import drift as drift_verb
 from immr.loop.watch import export_events, sink_events
 from immr.machine.wording import counted
+from immr.storage.table_files import of_records
 
+app = Commands()
 events_app = Commands(
     no_args_is_help=True,
     help="Export the event log as a click log, or write it as Parquet by day.\n\n"
     "Example: immr events export --out next-log",
 )
+
+
+_COLUMNS = ("model_version", "what", "found", "sentence", "look_at")
+_WORDS = {True: "[red]drifted[/]", False: "[green]no drift[/]", None: "[yellow]unknown[/]"}
 
 
 @events_app.command("export")
@@ -81,3 +105,42 @@ def events_sink(
         asdict(sunk),
         as_json,
     )
+
+
+@app.command()
+def drift(
+    ctx: typer.Context,
+    training_set: SetFolder,
+    model: ModelName = "champion",
+    days: Annotated[float, typer.Option(metavar="DAYS", help="How many days to look back.")] = 7.0,
+    as_csv: AsCsv = False,
+    parquet: ParquetFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare photos, scores, categories and features with the training set; exit 3 if any of them drifted.
+
+    Example: immr drift training-set --days 7
+    """
+    parts = parts_of(ctx)
+    found = drift_verb.drift(parts, parts.registry.get(model), TrainingSet(training_set), days)
+    rows = [asdict(finding) | {"model_version": found.model_version} for finding in found.findings]
+    if not saved(lambda: of_records(rows, _COLUMNS), as_csv, parquet, as_json):
+        _show(found, days, as_json)
+    if any(finding.found for finding in found.findings):
+        raise typer.Exit(NEGATIVE)
+
+
+def _show(found: DriftReport, days: float, as_json: bool) -> None:
+    if as_json:
+        print_json(found.to_json())
+        return
+    table = Table(
+        "what",
+        "",
+        "finding",
+        "look at",
+        title=f"{found.model_version}, the last {'day' if days == 1 else f'{days:g} days'}",
+    )
+    for finding in found.findings:
+        table.add_row(finding.what, _WORDS[finding.found], escape(finding.sentence), finding.look_at)
+    print_table(table)
