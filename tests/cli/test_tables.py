@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from immr.cli import app, drift, index, items, loop
+from immr.cli import app, events, index, items, loop
 from immr.cli.experiment import readout
 from immr.doctor import local
 from immr.doctor.finding import Finding
@@ -129,9 +129,9 @@ def test_findings_of_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     now = datetime(2026, 5, 1, tzinfo=UTC)
     findings = DriftFinding("scores", None, "Too few data."), DriftFinding("photos", True, "They differ.")
     found = DriftReport("immr-1", now, now, findings)
-    monkeypatch.setattr(drift, "parts_of", lambda ctx: SimpleNamespace(registry=SimpleNamespace(get=str)))
-    monkeypatch.setattr(drift, "TrainingSet", Path)
-    monkeypatch.setattr(drift.drift_verb, "drift", lambda *_: found)
+    monkeypatch.setattr(events, "parts_of", lambda ctx: SimpleNamespace(registry=SimpleNamespace(get=str)))
+    monkeypatch.setattr(events, "TrainingSet", Path)
+    monkeypatch.setattr(events.drift_verb, "drift", lambda *_: found)
     assert [row["found"] for row in rows_of(tmp_path, "drift", str(tmp_path), exit_code=3)] == ["", "True"]
 
 
