@@ -6,11 +6,10 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from immr import recipes
 from immr.cli.help import Commands
 from immr.cli.options import NEGATIVE, AsJson, report
 from immr.cli.values import a_duration
@@ -33,6 +32,8 @@ from pipelines.options import (
     Share,
     Version,
     Workers,
+    checked_recipe,
+    parameters,
 )
 from pipelines.this_machine import on_this_machine
 
@@ -77,8 +78,8 @@ def run(
 
     Example: python -m pipelines run my-shop --recipe concept
     """
-    recipe = _checked(recipe, on_cluster)
-    values = _values(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share)
+    recipe = checked_recipe(recipe, on_cluster)
+    values = parameters(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share)
     if on_cluster:
         client = kubeflow.connect(endpoint)
         pipeline, uploaded = kubeflow.upload(client, "refresh", version, namespace)
@@ -141,7 +142,7 @@ def start(
 
     Example: python -m pipelines start items.parquet
     """
-    recipe = _checked(recipe, on_cluster=False)
+    recipe = checked_recipe(recipe, on_cluster=False)
     with on_this_machine(Settings().home):
         from pipelines.start import start as pipeline
 
@@ -191,7 +192,7 @@ def schedule(
 
     Example: python -m pipelines schedule /immr/data/shop
     """
-    recipe = _checked(recipe, on_cluster=True)
+    recipe = checked_recipe(recipe, on_cluster=True)
     client = kubeflow.connect(endpoint)
     pipeline, uploaded = kubeflow.upload(client, "refresh", version, namespace)
     made = client.create_recurring_run(
@@ -201,7 +202,7 @@ def schedule(
         max_concurrency=1,
         no_catchup=True,
         params={"data_uri": data}
-        | _values(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share),
+        | parameters(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share),
         pipeline_id=pipeline,
         version_id=uploaded,
         service_account=service_account or None,
@@ -249,10 +250,12 @@ def on_new_data(
 
     Example: python -m pipelines on-new-data /immr/data/shop --once
     """
-    recipe = _checked(recipe, on_cluster=True)
+    recipe = checked_recipe(recipe, on_cluster=True)
     client = kubeflow.connect(endpoint)
     experiment = client.create_experiment("immr", namespace=namespace or None).experiment_id
-    values = {"data_uri": data} | _values(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share)
+    values = {"data_uri": data} | parameters(
+        recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share
+    )
 
     def start(name: str) -> str:
         there = kubeflow.uploaded(client, "refresh", version, namespace)
@@ -291,35 +294,6 @@ def _watch(data: NewData, every_s: int, as_json: bool) -> None:
 
 def _report_check(checked: Checked, as_json: bool) -> None:
     report(checked.sentence, asdict(checked), as_json)
-
-
-def _checked(recipe: str, on_cluster: bool) -> str:
-    """The recipe, checked before anything starts. Only the cluster's pods can read a recipe file on the cluster."""
-    is_file = recipe.endswith(".toml")
-    if not (is_file and on_cluster):
-        recipes.by_name(recipe)
-    return str(Path(recipe).absolute()) if is_file and not on_cluster else recipe
-
-
-def _values(
-    recipe: str,
-    workers: int,
-    gpus_per_worker: int,
-    gate_margin: float,
-    rank: bool,
-    deploy: bool,
-    share: float,
-) -> dict[str, Any]:
-    """The refresh pipeline's parameters except the data."""
-    return {
-        "recipe": recipe,
-        "workers": workers,
-        "gpus_per_worker": gpus_per_worker,
-        "gate_margin": gate_margin,
-        "rank": rank,
-        "deploy": deploy,
-        "share": share,
-    }
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Options that several commands of `python -m pipelines` share."""
+"""Options that several commands of `python -m pipelines` share, and the parameters that they become."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from immr import recipes
 from immr.cli.values import a_share
 
 Endpoint = Annotated[
@@ -61,3 +63,32 @@ ServiceAccount = Annotated[
 OnClusterAsJson = Annotated[
     bool, typer.Option("--json", help="With --on-cluster: print JSON instead of text.")
 ]
+
+
+def checked_recipe(recipe: str, on_cluster: bool) -> str:
+    """The recipe, checked before anything starts. Only the cluster's pods can read a recipe file on the cluster."""
+    is_file = recipe.endswith(".toml")
+    if not (is_file and on_cluster):
+        recipes.by_name(recipe)
+    return str(Path(recipe).absolute()) if is_file and not on_cluster else recipe
+
+
+def parameters(
+    recipe: str,
+    workers: int,
+    gpus_per_worker: int,
+    gate_margin: float,
+    rank: bool,
+    deploy: bool,
+    share: float,
+) -> dict[str, Any]:
+    """The refresh pipeline's parameters except the data."""
+    return {
+        "recipe": recipe,
+        "workers": workers,
+        "gpus_per_worker": gpus_per_worker,
+        "gate_margin": gate_margin,
+        "rank": rank,
+        "deploy": deploy,
+        "share": share,
+    }
