@@ -258,18 +258,12 @@ def on_new_data(
     )
 
     def start(name: str) -> str:
-        there = kubeflow.uploaded(client, "refresh", version, namespace)
-        if there is None:
-            where = f" --namespace {namespace}" if namespace else ""
-            raise SettingsError(
-                f"Kubeflow Pipelines has no {kubeflow.title('refresh')} of this version: "
-                f"run `python -m pipelines upload{where}`"
-            )
+        pipeline, uploaded = _uploaded_refresh(client, version, namespace)
         made = client.run_pipeline(
             experiment,
             job_name=name,
-            pipeline_id=there[0],
-            version_id=there[1],
+            pipeline_id=pipeline,
+            version_id=uploaded,
             params=values,
             service_account=service_account or None,
         )
@@ -281,6 +275,16 @@ def on_new_data(
         _report_check(checked, as_json)
         raise typer.Exit(NEGATIVE if checked.waits else 0)
     _watch(watched, every, as_json)
+
+
+def _uploaded_refresh(client: Any, version: str, namespace: str) -> tuple[str, str]:
+    if (there := kubeflow.uploaded(client, "refresh", version, namespace)) is None:
+        where = f" --namespace {namespace}" if namespace else ""
+        raise SettingsError(
+            f"Kubeflow Pipelines has no {kubeflow.title('refresh')} of this version: "
+            f"run `python -m pipelines upload{where}`"
+        )
+    return there
 
 
 def _watch(data: NewData, every_s: int, as_json: bool) -> None:
