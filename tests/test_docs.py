@@ -68,3 +68,15 @@ def test_a_page_names_only_what_exists(page: Path) -> None:
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
     for link in re.findall(r"\]\(([^)#\s]+)", text):
         assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+FOLDERS = ("src", "serving", "dashboards", "pipelines", "components", "demo", "benchmarks", "tests", "k8s")
+SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_names_only_modules_that_exist(page: Path) -> None:
+    """`fused/recorded.py` and `test_sharded.py` had been renamed."""
+    names = set(re.findall(r"`([\w/-]+\.py)`", page.read_text()))
+    there = {f"/{path.relative_to(ROOT)}" for path in SOURCES}
+    assert [name for name in names if not any(path.endswith(f"/{name}") for path in there)] == []
