@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from statistics import median
 
 from immr.charts.bars import Bar
 from immr.charts.lines import Point, Series
-from immr.evaluation.proportions import wilson
+from immr.evaluation.proportions import ClusterSums, share_interval
 from immr.events.aggregates import CtrBucket, Latency
+from immr.events.event_log import EventLog
 from immr.experiment.definition import DIRECT, PREVIEW
 from immr.machine.wording import counted
 
@@ -24,18 +25,40 @@ SPARSE = 30
 """Impressions below which a bucket of the CTR chart is merged with the next."""
 SPARSE_SHARE = 0.25
 """The same, as a share of the version's median bucket: the last bucket has just begun."""
-_HOUR_S = 3600
 _MAX_BUCKETS = 30
+_SUMS = ("impressions", "clicks", "impressions_squares", "clicks_squares", "products")
 
 
 @dataclass(frozen=True, slots=True)
 class VersionBucket:
-    """Impressions and clicks of one version in one time bucket."""
+    """Impressions and clicks of one version in one time bucket; squares are summed over users."""
 
     start: datetime
     model_version: str
     impressions: int
     clicks: int
+    impressions_squares: int
+    clicks_squares: int
+    products: int  # impressions × clicks
+
+    @property
+    def ctr(self) -> float:
+        """Clicks per impression."""
+        return self.clicks / self.impressions
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the CTR, with users as the unit: one user's clicks depend on each other."""
+        squared_residuals = (
+            self.clicks_squares - 2 * self.ctr * self.products + self.ctr**2 * self.impressions_squares
+        )
+        of_users = ClusterSums(self.impressions, self.impressions_squares, max(squared_residuals, 0.0))
+        _, factor = of_users.variance_factor(self.ctr * (1 - self.ctr), 0.95)
+        return share_interval(self.ctr, self.impressions, factor=max(factor, 1.0))
+
+    def plus(self, other: VersionBucket | CtrBucket) -> VersionBucket:
+        """The sums of both, as if no user were in both."""
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in _SUMS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +70,17 @@ class CtrLines:
     rows: Sequence[tuple[str, str, str, str, str, str]]
 
 
-def ctr_buckets(
-    ctr_over_time: Callable[[int, datetime | None], list[CtrBucket]],
-) -> tuple[int, list[VersionBucket]]:
-    """Sums in at most thirty buckets per version: hourly or longer, finer if the log spans two hours or less.
+def ctr_buckets(events: EventLog) -> tuple[int, list[VersionBucket]]:
+    """Sums in about thirty buckets per version.
 
     Returns:
         The bucket length in seconds, and the buckets.
     """
-    hours = _of_shoppers(ctr_over_time(_HOUR_S, None))
-    if not hours:
+    period = events.period(NOT_SHOPPERS)
+    if period is None:
         return BUCKETS_S[0], []
-    found, shortest_s = hours, _HOUR_S
-    if hours[-1].start - hours[0].start <= timedelta(hours=2):
-        found, shortest_s = _of_shoppers(ctr_over_time(BUCKETS_S[0], hours[0].start)), BUCKETS_S[0]
-    size_s = max(shortest_s, bucket_size((found[-1].start - found[0].start).total_seconds()))
-    return size_s, merge_sparse(merge(found, size_s))
+    size_s = bucket_size((period[1] - period[0]).total_seconds())
+    return size_s, merge_sparse(by_version(events.ctr_over_time(size_s, period[0])))
 
 
 def bucket_size(span_s: float) -> int:
@@ -72,21 +90,17 @@ def bucket_size(span_s: float) -> int:
     return next((size for size in BUCKETS_S if span_s / size <= _MAX_BUCKETS), weeks)
 
 
-def merge(buckets: Iterable[CtrBucket], size_s: int) -> list[VersionBucket]:
-    """Buckets merged into longer ones, ordered by time.
+def by_version(buckets: Iterable[CtrBucket]) -> list[VersionBucket]:
+    """Buckets of shoppers by time and version.
 
-    Variants are merged too: a promoted version keeps its line, and a fallback counts for the version that answered.
+    Variants are merged: a promoted version keeps its line, and a fallback counts for the version that answered.
     """
-    sums: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
+    found: dict[tuple[datetime, str], VersionBucket] = {}
     for bucket in buckets:
-        start_s = int(bucket.start.timestamp()) // size_s * size_s
-        total = sums[start_s, bucket.model_version]
-        total[0] += bucket.impressions
-        total[1] += bucket.clicks
-    return [
-        VersionBucket(datetime.fromtimestamp(start_s, UTC), version, impressions, clicks)
-        for (start_s, version), (impressions, clicks) in sorted(sums.items())
-    ]
+        if bucket.variant not in NOT_SHOPPERS:
+            key = bucket.start, bucket.model_version
+            found[key] = found.get(key, VersionBucket(*key, 0, 0, 0, 0, 0)).plus(bucket)
+    return [found[key] for key in sorted(found)]
 
 
 def merge_sparse(buckets: Sequence[VersionBucket]) -> list[VersionBucket]:
@@ -114,9 +128,7 @@ def merge_sparse(buckets: Sequence[VersionBucket]) -> list[VersionBucket]:
 
 def _joined(first: VersionBucket, second: VersionBucket) -> VersionBucket:
     """At the start of the one with more impressions."""
-    impressions, clicks = first.impressions + second.impressions, first.clicks + second.clicks
-    larger = max(first, second, key=lambda bucket: bucket.impressions)
-    return replace(larger, impressions=impressions, clicks=clicks)
+    return first.plus(second) if first.impressions >= second.impressions else second.plus(first)
 
 
 def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[str, str]) -> CtrLines:
@@ -130,8 +142,7 @@ def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[st
         for bucket in buckets:
             if bucket.model_version != version:
                 continue
-            ctr = bucket.clicks / bucket.impressions
-            low, high = wilson(bucket.clicks, bucket.impressions)
+            ctr, (low, high) = bucket.ctr, bucket.interval
             when = bucket.start.strftime(pattern)
             interval = f"{percent(low)} to {percent(high)}"
             label = (
@@ -196,10 +207,6 @@ def span(seconds: int) -> str:
         if seconds % size == 0:
             return counted(seconds // size, name)
     return counted(seconds, "second")
-
-
-def _of_shoppers(buckets: Iterable[CtrBucket]) -> list[CtrBucket]:
-    return [bucket for bucket in buckets if bucket.variant not in NOT_SHOPPERS]
 
 
 def ordinal(number: int) -> str:

@@ -13,7 +13,7 @@ from dashboards.cached import CachedValue
 from dashboards.chart_data import CtrLines
 from immr.charts.bars import Bar
 from immr.errors import ImmrError
-from immr.events.aggregates import CtrBucket, Funnel
+from immr.events.aggregates import Funnel
 from immr.events.event_log import EventLog
 from immr.experiment import history
 from immr.experiment.definition import Experiment, Variant, load
@@ -131,10 +131,7 @@ class LiveExperiment:
         return [variant for variant in self.variants() if not variant.ended]
 
     def _ctr(self) -> CtrLines:
-        def ask(bucket_s: int, since: datetime | None) -> list[CtrBucket]:
-            return self._events.ctr_over_time(bucket_s, since)
-
-        size_s, buckets = chart_data.ctr_buckets(ask)
+        size_s, buckets = chart_data.ctr_buckets(self._events)
         running = {variant.model_version: variant.name for variant in self.variants()}
         return chart_data.ctr_lines(size_s, buckets, running)
 

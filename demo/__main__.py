@@ -24,7 +24,7 @@ from immr.data.training_set import TrainingSet
 from immr.datasets.labelled_set import LabelledSet
 from immr.deploy.local import LocalDeployer
 from immr.errors import DeployError, ImmrError
-from immr.experiment.definition import Variant
+from immr.experiment.definition import MIN_DAYS, Variant
 from immr.loop import govern, serve
 from immr.loop.evaluate import evaluation_of
 from immr.loop.materialize import push
@@ -191,6 +191,7 @@ def _decide(story: Narration, parts: Parts, shop: Path) -> Watched:
         ctr = f"{rate.value:.4f}{between}" if rate else "unknown"
         story.say(f"{side.name} {side.model_version}: {counted(side.users, 'user')}, CTR {ctr}")
     story.say(f"[bold]{watched.decision.action}[/]: {watched.decision.reason}")
+    story.say(f"A test of real shoppers lasts at least {MIN_DAYS:g} days; the demo's has no least time.")
     return watched
 
 

@@ -15,9 +15,11 @@ SALT = "demo"
 
 
 def begin(parts: Parts, variants: Sequence[Variant]) -> None:
-    """Start the test of these versions."""
+    """Start the test of these versions; its shoppers come within a minute, so it has no least time."""
     started = datetime.now(UTC)
-    experiment = Experiment(f"demo-{started:%Y%m%d-%H%M%S}", SALT, tuple(variants), started=started)
+    experiment = Experiment(
+        f"demo-{started:%Y%m%d-%H%M%S}", SALT, tuple(variants), started=started, min_days=0
+    )
     save_change(parts, experiment, events_of(experiment, "started"))
     parts.settings.queue_file.unlink(missing_ok=True)
 

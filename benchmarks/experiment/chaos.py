@@ -63,7 +63,7 @@ class Chaos:
     def __init__(self, folder: Path, seed: int, users: int) -> None:
         self.users = users
         self.dice = random.Random(seed)
-        settings = Settings(home=folder / "home", challengers=2)
+        settings = Settings(home=folder / "home", challengers=2, min_test_days=0)
         deployer = LocalDeployer(settings.home / "deployments", settings.bento_home, {})
         self.parts = Parts.of(settings, deployer=deployer, index=EveryCollection())
         self.stand_ins = StandIns(self.parts.token_keys[0], self.dice)

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     model_name: str = "immr"
     context: str = "country,device,channel"  # dimensions of a search's context, see experiment.context
     challengers: int = Field(default=1, ge=1, le=9)  # most that a test has, each with a Bento of its own
+    min_test_days: float = Field(
+        default=7.0, ge=0, allow_inf_nan=False
+    )  # of a test, before it promotes or keeps
     too_large: Literal["refuse", "warn"] = "refuse"  # a step that needs more memory or disk than is free
     keep_photos: bool = False
     keep_photos_days: float = Field(default=30.0, gt=0)  # kept photos are deleted after this

@@ -18,9 +18,9 @@ SIDES = ("immr-1", "http://a:1"), {"challenger": ("immr-2", "http://b:1")}
 
 def test_a_ramp_is_shown_with_its_next_shares() -> None:
     begun = changes.begin(*SIDES, 0.01, datetime.now(UTC), ramp=(0.05, 0.25), ramp_every_s=6 * 3600)
-    assert describe(begun).endswith(
-        "champion immr-1 99% at http://a:1, challenger immr-2 1% at http://b:1; next shares 5%, 25%, each after 6h"
-    )
+    shown = "immr-1 99% at http://a:1, challenger immr-2 1% at http://b:1; next shares 5%, 25%, each after 6h"
+    assert describe(begun).endswith(f"{shown}; it promotes or keeps after 7 days at the earliest")
+    assert describe(replace(begun, min_days=0)).endswith(shown)
 
 
 def test_a_stopped_test_shows_no_shares() -> None:

@@ -267,12 +267,31 @@ def test_ctr_over_time_is_by_bucket_variant_and_version(log: EventLog) -> None:
         for bucket in log.ctr_over_time(bucket_s=60)
     ]
     minute = NOON + timedelta(minutes=1)
+    assert log.period() == (NOON, late)
+    assert log.period({"champion"}) == (NOON, NOON)
+    assert log.period({"champion", "challenger"}) is None
     assert found == [
         (NOON, "challenger", "challenger-model", 1, 0, 0.0),
         (NOON, "champion", "champion-model", 2, 1, 0.5),
         (minute, "champion", "champion-model", 1, 1, 1.0),
         (minute, "champion", "newer", 1, 0, 0.0),
     ]
+
+
+def test_ctr_over_time_sums_squares_by_user(log: EventLog) -> None:
+    items = "abcdefg"
+    for query, user, shown in (("q1", "ann", 4), ("q2", "ann", 3), ("q3", "bob", 2)):
+        log.record_impressions(
+            [replace(impression(query, items[place], place + 1), user_id=user) for place in range(shown)]
+        )
+    log.record_clicks([click("q1", "a"), click("q1", "b"), click("q2", "a"), click("q3", "b")])
+    [bucket] = log.ctr_over_time(60)
+    assert (bucket.impressions, bucket.clicks) == (9, 4)
+    assert (bucket.impressions_squares, bucket.clicks_squares, bucket.products) == (
+        7**2 + 2**2,
+        3**2 + 1,
+        7 * 3 + 2,
+    )
 
 
 def test_sums_by_query(log: EventLog) -> None:

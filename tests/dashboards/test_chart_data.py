@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from dashboards.chart_data import (
+    VersionBucket,
     bucket_size,
+    by_version,
     ctr_buckets,
     ctr_lines,
     latency_bars,
-    merge,
     merge_sparse,
     percent,
     span,
 )
+from immr.evaluation.proportions import wilson
 from immr.events.aggregates import CtrBucket, Latency
 
 START = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -22,29 +26,46 @@ START = datetime(2024, 5, 1, 12, tzinfo=UTC)
 def bucket(
     after_s: float, version: str, impressions: int, clicks: int, variant: str = "champion"
 ) -> CtrBucket:
-    return CtrBucket(START + timedelta(seconds=after_s), variant, version, impressions, clicks)
+    """Of users who saw one item each."""
+    when = START + timedelta(seconds=after_s)
+    return CtrBucket(when, variant, version, impressions, clicks, impressions, clicks, clicks)
 
 
-def test_merging_keeps_the_sums_and_joins_variants() -> None:
-    merged = merge(
+class Log:
+    """An event log with these buckets."""
+
+    def __init__(self, buckets: list[CtrBucket], span: timedelta) -> None:
+        self.buckets, self.span, self.asked = buckets, span, []
+
+    def period(self, without_variants: Collection[str]) -> tuple[datetime, datetime] | None:
+        assert set(without_variants) == {"direct", "preview"}
+        return (START, START + self.span) if self.buckets else None
+
+    def ctr_over_time(self, bucket_s: int, since: datetime) -> list[CtrBucket]:
+        self.asked.append((bucket_s, since))
+        return self.buckets
+
+
+def test_variants_of_a_version_are_merged() -> None:
+    merged = by_version(
         [
             bucket(0, "a", 10, 1),
-            bucket(5, "a", 20, 2, "challenger"),
-            bucket(5, "b", 5, 5),
-            bucket(10, "a", 1, 0),
-        ],
-        10,
+            bucket(5, "a", 20, 2),
+            bucket(0, "a", 20, 2, "challenger"),
+            bucket(0, "a", 9, 9, "preview"),
+            bucket(0, "b", 5, 5),
+        ]
     )
-    assert [(one.model_version, one.impressions, one.clicks) for one in merged] == [
-        ("a", 30, 3),
-        ("b", 5, 5),
-        ("a", 1, 0),
+    assert [(one.model_version, one.impressions, one.clicks, one.products) for one in merged] == [
+        ("a", 30, 3, 3),
+        ("b", 5, 5, 5),
+        ("a", 20, 2, 2),
     ]
 
 
 def test_sparse_buckets_are_merged_into_the_next_of_their_version() -> None:
-    buckets = merge(
-        [bucket(0, "a", 3, 3), bucket(0, "b", 90, 1), bucket(5, "a", 40, 2), bucket(10, "a", 2, 0)], 5
+    buckets = by_version(
+        [bucket(0, "a", 3, 3), bucket(0, "b", 90, 1), bucket(5, "a", 40, 2), bucket(10, "a", 2, 0)]
     )
     merged = merge_sparse(buckets)
     assert [(one.model_version, one.impressions, one.clicks) for one in merged] == [
@@ -52,9 +73,9 @@ def test_sparse_buckets_are_merged_into_the_next_of_their_version() -> None:
         ("a", 45, 5),
     ]
     assert [one.start for one in merged] == [START, START + timedelta(seconds=5)]  # where most of them are
-    begun = merge([bucket(0, "a", 400, 30), bucket(5, "a", 420, 33), bucket(10, "a", 40, 9)], 5)
+    begun = by_version([bucket(0, "a", 400, 30), bucket(5, "a", 420, 33), bucket(10, "a", 40, 9)])
     assert [one.impressions for one in merge_sparse(begun)] == [400, 460]
-    few = merge([bucket(0, "a", 3, 1)], 5)
+    few = by_version([bucket(0, "a", 3, 1)])
     assert merge_sparse(few) == few
     assert merge_sparse([]) == []
 
@@ -67,36 +88,53 @@ def test_a_span_has_at_most_thirty_buckets(seconds: float, size: int) -> None:
     assert bucket_size(seconds) == size
 
 
-def test_a_short_log_is_read_again_in_finer_buckets() -> None:
-    asked = []
-
-    def ctr_over_time(bucket_s: int, since: datetime | None) -> list[CtrBucket]:
-        asked.append((bucket_s, since))
-        if bucket_s == 3600:
-            return [bucket(0, "a", 100, 9)]
-        return [bucket(0, "a", 50, 4), bucket(60, "a", 50, 5), bucket(60, "a", 9, 9, "preview")]
-
-    size_s, buckets = ctr_buckets(ctr_over_time)
-    assert asked == [(3600, None), (5, START)]
-    assert size_s == 5
+def test_the_log_is_asked_for_buckets_of_its_period() -> None:
+    """It counts users within a bucket, so its buckets cannot be put together."""
+    log = Log([bucket(0, "a", 50, 4), bucket(60, "a", 50, 5)], timedelta(seconds=90))
+    size_s, buckets = ctr_buckets(log)
+    assert (size_s, log.asked) == (5, [(5, START)])
     assert [one.impressions for one in buckets] == [50, 50]
+    week = Log([bucket(0, "a", 50, 4)], timedelta(days=7))
+    assert (ctr_buckets(week)[0], week.asked) == (6 * 3600, [(6 * 3600, START)])
+    assert ctr_buckets(Log([], timedelta())) == (5, [])
 
 
-def test_sums_by_hour_are_not_called_finer_than_they_are() -> None:
-    """Thirty buckets of seven hours would be of 15 minutes, but each has an hour of clicks."""
-    hours = [bucket(3600 * hour, "a", 100, 9) for hour in range(8)]
-    size_s, buckets = ctr_buckets(lambda bucket_s, since: hours if bucket_s == 3600 else [])
-    assert size_s == 3600
-    assert [one.start for one in buckets] == [one.start for one in hours]
+def band(impressions_U: np.ndarray, clicks_U: np.ndarray) -> tuple[float, float]:
+    """The interval of one bucket with these users."""
+    sums = (impressions_U.sum(), clicks_U.sum(), impressions_U @ impressions_U, clicks_U @ clicks_U)
+    return VersionBucket(START, "a", *map(int, sums), int(impressions_U @ clicks_U)).interval
+
+
+@pytest.mark.parametrize(("users", "click_rate"), [(20, 0.1), (200, 0.1), (200, 0.02), (200, 0.7)])
+def test_the_band_covers_the_ctr_of_users_who_differ(users: int, click_rate: float) -> None:
+    """Some users search far more than others, and click at rates of their own."""
+    rng, covered, by_impressions = np.random.default_rng(0), 0, 0
+    for _ in range(500):
+        impressions_U = 10 * np.minimum(rng.pareto(2, users) + 1, 50).astype(np.int64)
+        clicks_U = rng.binomial(impressions_U, rng.beta(2 * click_rate, 2 * (1 - click_rate), users))
+        low, high = band(impressions_U, clicks_U)
+        covered += low <= click_rate <= high
+        low, high = wilson(clicks_U.sum(), impressions_U.sum())
+        by_impressions += low <= click_rate <= high
+    assert covered >= 0.89 * 500
+    assert by_impressions < 0.7 * 500
+
+
+def test_the_band_of_independent_impressions_is_wilsons() -> None:
+    ones_U = np.ones(400, dtype=np.int64)
+    clicks_U = (np.arange(400) < 40).astype(np.int64)
+    assert band(ones_U, clicks_U) == pytest.approx(wilson(40, 400), abs=2e-3)
+    low, high = band(ones_U[:30] * 10, 0 * ones_U[:30])  # no clicks: as good as 30 impressions
+    assert (low, high) == pytest.approx(wilson(0, 30), abs=0.02)
 
 
 def test_running_versions_come_first() -> None:
     lines = ctr_lines(
-        5, merge([bucket(0, "immr-1", 10, 1), bucket(0, "immr-9", 10, 2)], 5), {"immr-9": "champion"}
+        5, by_version([bucket(0, "immr-1", 10, 1), bucket(0, "immr-9", 10, 2)]), {"immr-9": "champion"}
     )
     assert [one.name for one in lines.series] == ["immr-9 (champion)", "immr-1"]
     assert lines.series[0].points[0].value == pytest.approx(0.2)
-    assert ("12:00:00", "immr-1", "1", "10", "10.0 %", "1.8 % to 40.4 %") in lines.rows
+    assert ("12:00:00", "immr-1", "1", "10", "10.0 %", "1.3 % to 47.7 %") in lines.rows
     assert lines.series[1].points[0].label.endswith(", 1 click on 10 impressions")
 
 

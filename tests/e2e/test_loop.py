@@ -92,7 +92,7 @@ def gateway(two_versions: Shop) -> Iterator[str]:
         deployments = running.enter_context(deployer.running())
         variants = tuple(Variant(d.role, d.url, d.version_id, 0.5) for d in deployments)
         save(
-            Experiment("e2e", salt="e2e", variants=variants, started=datetime.now(UTC)),
+            Experiment("e2e", salt="e2e", variants=variants, started=datetime.now(UTC), min_days=0),
             settings.experiment_file,
         )
         url = f"http://127.0.0.1:{free_port()}"

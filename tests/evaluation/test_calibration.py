@@ -5,7 +5,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
-from immr.evaluation.calibration import calibration, share_estimate
+from immr.evaluation.calibration import calibration
 
 
 def test_bins_error_and_order_of_a_hand_made_case() -> None:
@@ -32,12 +32,6 @@ def test_bins_and_order_agree_with_scikit_learn() -> None:
     assert [part.score for part in found.bins] == pytest.approx(scores.tolist())
     assert found.order == pytest.approx(roc_auc_score(right_Q, scores_Q))
     assert found.error == pytest.approx(1 / 6, abs=0.02)  # ∫ x − x²
-
-
-def test_a_share_has_wilsons_interval() -> None:
-    """Newcombe (1998), table I: 81 of 263."""
-    share = share_estimate(81, 263, 0.95)
-    assert (share.mean, share.low, share.high) == pytest.approx((0.3080, 0.2553, 0.3662), abs=1e-4)
 
 
 @pytest.mark.parametrize("together", [0.3, 0.6])

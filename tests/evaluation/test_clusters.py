@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from immr.data.training_set import LabelledPhoto
-from immr.evaluation.clusters import Clusters, clusterings_of_difference, default_clusters
+from immr.evaluation.clusters import Clusters, all_clusterings, default_clusters
 
 
 def photos(users: int, named: bool = True) -> list[LabelledPhoto]:
@@ -29,8 +29,8 @@ def test_clusters_read_as_a_count_and_a_noun() -> None:
 
 def test_a_difference_may_depend_on_classes_beside_users() -> None:
     few = photos(users=12)  # of three classes
-    assert clusterings_of_difference(default_clusters(few), few) == (default_clusters(few),)
+    assert all_clusterings(default_clusters(few), few) == (default_clusters(few),)
     many = [LabelledPhoto(f"q{number}", "", number % 20, user_id=f"u{number}") for number in range(40)]
-    users, classes = clusterings_of_difference(default_clusters(many), many)
+    users, classes = all_clusterings(default_clusters(many), many)
     assert (users.unit, str(classes)) == ("user", "20 classes")
-    assert clusterings_of_difference(classes, many) == (classes,)
+    assert all_clusterings(classes, many) == (classes,)

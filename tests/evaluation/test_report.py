@@ -97,7 +97,7 @@ def test_it_starts_with_a_summary(model: Model, items: list[Item], tmp_path: Pat
         f"{right} of 60 photos</strong> have a correct first hit",
         f"Weakest slice: <strong>{name}</strong>, recall@1 {part.intervals['recall@1'].mean:.3f}",
         "Most frequent confusion: ",
-        "Confidence intervals resample",
+        "Confidence intervals allow for photos of one class",
         '<h2 id="metrics">',
     ]
     places = [text.index(sentence) for sentence in summary]

@@ -94,7 +94,7 @@ def test_equal_versions_are_preferred_at_the_nominal_rate() -> None:
 
 def test_only_queries_that_showed_items_of_both_versions_are_compared() -> None:
     sides = (Variant("champion", "http://a", "immr-1", 0.5), Variant("challenger", "http://b", "immr-2", 0.5))
-    mixed = Experiment("mixed", "salt", sides, kind="interleave")
+    mixed = Experiment("mixed", "salt", sides, kind="interleave", min_days=0)
     rows = [  # query, user, variant, version, clicked
         ("won", "u1", "challenger", "immr-1", False),
         ("won", "u1", "challenger", "immr-2", True),
@@ -124,7 +124,7 @@ def test_only_queries_that_showed_items_of_both_versions_are_compared() -> None:
 def test_a_preference_is_withheld_if_the_users_do_not_match_the_weights(alone: int, known: bool) -> None:
     """The check was only printed: a challenger lost its test although events were missing."""
     sides = (Variant("champion", "http://a", "immr-1", 0.5), Variant("challenger", "http://b", "immr-2", 0.5))
-    mixed = Experiment("mixed", "salt", sides, kind="interleave")
+    mixed = Experiment("mixed", "salt", sides, kind="interleave", min_days=0)
     rows = [(f"c{number}", f"c{number}", "champion", "immr-1", True) for number in range(alone)]
     for number in range(210):
         who = (f"q{number}", f"u{number}", "challenger")

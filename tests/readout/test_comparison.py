@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pytest
 from tea_tasting.aggr import Aggregates
 
+from benchmarks.experiment.few_users import few_users
 from immr.readout.comparison import (
     CTR,
     DEFAULT_LOOK,
@@ -32,13 +33,6 @@ def test_a_difference_and_its_three_intervals() -> None:
     one, always = found.interval, found.always_valid
     assert always.low < one.low < 0.02 < one.high < always.high
     assert found.p_value < 0.001
-
-
-def few_users(rng: np.random.Generator, users: int) -> Aggregates:
-    """Users of whom a few search most, with click rates of their own."""
-    searches = 1 + np.minimum(rng.pareto(1.3, users), 500).astype(int)
-    clicks = rng.binomial(10 * searches, rng.beta(0.8, 7.2, users))
-    return aggregates_of({"clicks": clicks, "impressions": 10 * searches})
 
 
 @pytest.mark.parametrize("champions", [20, 180])

@@ -77,6 +77,26 @@ def test_each_branch(readout: Readout, action: str, sentence: str) -> None:
     assert sentence in decision.reason
 
 
+@pytest.mark.parametrize(
+    ("found", "action", "after_a_week"),
+    [
+        (read(0.001, 0.05), "wait", "promote"),
+        (read(-0.004, 0.009), "wait", "keep"),
+        (read(-0.05, -0.001), "roll back", "roll back"),
+        (read(-0.24, 0.02, users=20, lost=0.11), "roll back", "roll back"),
+        (read(-0.2, 0.2), "wait", "wait"),
+    ],
+)
+def test_a_test_lasts_its_least_time_unless_it_does_harm(
+    found: Readout, action: str, after_a_week: str
+) -> None:
+    early = decide(replace(found, min_days=7, days=6.9), POLICY)
+    assert early.action == action
+    assert ("needs events of 7 days, and has 6.9." in early.reason) == (action != after_a_week)
+    assert not early.losers or action == "roll back"
+    assert decide(replace(found, min_days=7, days=7.0), POLICY).action == after_a_week
+
+
 def test_a_withheld_readout_waits_and_gives_its_reason() -> None:
     mismatch = SampleRatio({"champion": 600, "challenger": 400}, {}, 1e-9, False)
     withheld = replace(read(0.1, 0.2), arms=(), sample_ratio=mismatch, withheld="the users do not fit")

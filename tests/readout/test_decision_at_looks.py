@@ -35,7 +35,7 @@ def decided(test: Sessions, hour: int, world: World) -> Decision:
         Variant("champion", "http://a", "immr-1", 1 - world.share),
         Variant("challenger", "http://b", "immr-2", world.share),
     )
-    experiment = Experiment("test", "salt", sides, planned_users=world.users)
+    experiment = Experiment("test", "salt", sides, planned_users=world.users, min_days=0)
     sums = Sums(users, (), (), health, 0, 0, 1.0, False)
     return decide(readout_of_sums(sums, experiment), DecisionPolicy())
 

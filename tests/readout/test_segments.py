@@ -19,7 +19,7 @@ from immr.readout.segments import MAX_SEGMENTS, OTHER, UNKNOWN, Segment, _order,
 from immr.storage.table_files import to_csv
 from tests.readout.even_experiment import EXPERIMENT, NOON
 
-TEST = replace(EXPERIMENT, planned_users=4000)
+TEST = replace(EXPERIMENT, planned_users=4000, min_days=0)
 
 
 def shop(users: int = 4000, countries: int = 2) -> tuple[pa.Table, pa.Table]:

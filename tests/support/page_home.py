@@ -30,7 +30,7 @@ def experiment(urls: Sequence[str], started: datetime) -> Experiment:
         Variant(name, url, f"immr-{number}", 1 / len(urls))
         for number, (name, url) in enumerate(zip(names, urls, strict=True), start=1)
     )
-    return Experiment("first", "salt", variants, started=started)
+    return Experiment("first", "salt", variants, started=started, min_days=0)
 
 
 def fill(home: Path, urls: Sequence[str], users: int, started: datetime) -> None:

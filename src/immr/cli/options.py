@@ -144,7 +144,10 @@ def describe(experiment: Experiment) -> str:
     )
     steps = ", ".join(in_percent(share) for share in experiment.ramp) if experiment.state == "running" else ""
     ramp = f"; next shares {steps}, each after {in_words(experiment.ramp_every_s or 0)}" if steps else ""
-    return f"[bold]{experiment.name}[/] ({experiment.state}{everyone}): {shares}{ramp}{held_out}"
+    least = ""
+    if experiment.state == "running" and experiment.min_days:
+        least = f"; it promotes or keeps after {experiment.min_days:g} days at the earliest"
+    return f"[bold]{experiment.name}[/] ({experiment.state}{everyone}): {shares}{ramp}{least}{held_out}"
 
 
 def _place(experiment: Experiment, side: Variant) -> str:

@@ -8,7 +8,7 @@ small ones count as few (Carter, Schnepel and Steigerwald, 2017, "effective numb
 A bootstrap knows only what it has seen. Where two versions agree on all of ten photos, each resample says that they
 are equal, but one that is worse on 5 % of all photos agrees on ten in 60 % of the cases; and no resample of three
 shoppers is worse than the worst of them. `cautious_difference` is therefore wider. Its parts are known, their
-combination is ours; `benchmarks.gate` simulates how often a worse version passes.
+combination is ours; `benchmarks.evaluation.gate` simulates how often a worse version passes.
 
 - What was not seen adds z² m / Q in quadrature, for m photos that fail together. In Wilson's interval of a share
   (1927, m = 1) half of it does, and up to as much moves the centre; here the mean stays the centre.
@@ -21,9 +21,10 @@ Shapes: Q queries, M metrics, C clusters, R bootstrap rounds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +115,9 @@ def difference_estimate(
     return mean_estimate(candidate_Q - champion_Q, clusters_Q, rounds, confidence, seed)
 
 
+_E = TypeVar("_E", bound=Estimate)
+
+
 @dataclass(frozen=True, slots=True)
 class CautiousEstimate(Estimate):
     """A difference with its interval; `unseen` is the part of the half-width that allows for a small sample."""
@@ -152,6 +156,33 @@ def cautious_difference(
     if len(size_C) > 1:
         low, high = max(low, -1.0), min(high, 1.0)
     return CautiousEstimate(seen.mean, low, high, unseen)
+
+
+def over_clusterings(estimate: Callable[[ClusterIds], _E], clusterings: Sequence[Sequence[str]]) -> _E:
+    """A difference over photos that depend on each other in one or two ways, such as by user and by class.
+
+    Variances add up, minus that of photos that share both (Cameron, Gelbach and Miller, "Robust Inference With
+    Multiway Clustering", 2011); so do the squared distances from the mean to each bound.
+
+    Args:
+        estimate: Mean and interval with these clusters.
+        clusterings: One or two, each with the cluster of every photo.
+    """
+    one = estimate(clusterings[0])
+    if len(clusterings) == 1:
+        return one
+    other = estimate(clusterings[1])
+    shared = estimate(list(map("{}\n{}".format, *clusterings)))
+    found = (one, other, shared)
+    below = _joined(*(each.mean - each.low for each in found))
+    above = _joined(*(each.high - each.mean for each in found))
+    wider = max(one, other, key=lambda each: each.high - each.low)
+    return replace(wider, low=one.mean - below, high=one.mean + above)
+
+
+def _joined(one: float, other: float, shared: float) -> float:
+    wider = max(one, other)
+    return wider if math.isinf(wider) else max(math.sqrt(max(one**2 + other**2 - shared**2, 0.0)), wider)
 
 
 def _unseen(difference_Q: Values, cluster_Q: _Ints, size_C: _Ints, confidence: float) -> float:

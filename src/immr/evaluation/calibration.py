@@ -9,13 +9,12 @@ Shapes: Q queries.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from immr.evaluation.bootstrap import ClusterIds, Estimate, Values
-from immr.evaluation.metrics import BoolArray, IntArray
-from immr.evaluation.proportions import wilson
+from immr.evaluation.metrics import BoolArray
+from immr.evaluation.proportions import mean_estimates
 
 BIN_WIDTH = 0.1
 
@@ -62,46 +61,16 @@ def calibration(
     # rounded, because a float32 cosine of 0.7 is 0.699999988
     number_Q = np.floor(np.round(scores_Q, 6) / BIN_WIDTH + 1e-9).astype(np.int64)
     bins, error = [], 0.0
-    cluster_Q = None if clusters_Q is None else np.unique(np.asarray(clusters_Q), return_inverse=True)[1]
+    cluster_Q = np.arange(len(scores_Q)) if clusters_Q is None else np.asarray(clusters_Q)
     for number in np.unique(number_Q):
         inside_Q = number_Q == number
         count, score = int(inside_Q.sum()), float(scores_Q[inside_Q].mean())
-        effect = (
-            1.0 if cluster_Q is None else _design_effect(right_Q[inside_Q], cluster_Q[inside_Q], confidence)
+        [share] = mean_estimates(
+            right_Q[inside_Q, None].astype(np.float64), [cluster_Q[inside_Q]], confidence
         )
-        share = share_estimate(int(right_Q[inside_Q].sum()), count, confidence, effect)
         error += count / len(scores_Q) * abs(score - share.mean)
         bins.append(Bin(number * BIN_WIDTH, (number + 1) * BIN_WIDTH, count, score, share))
     return Calibration(tuple(bins), error, ranking_quality(scores_Q, right_Q))
-
-
-def share_estimate(successes: int, count: int, confidence: float, effect: float = 1.0) -> Estimate:
-    """successes / count with Wilson's score interval, of count / effect independent trials."""
-    low, high = wilson(successes / effect, count / effect, confidence)
-    return Estimate(successes / count, low, high)
-
-
-def _design_effect(right_N: BoolArray, cluster_N: IntArray, confidence: float) -> float:
-    """How many answers are worth one independent answer, at least 1 (E. L. Korn and B. I. Graubard, "Confidence
-    Intervals for Proportions with Small Expected Number of Positive Counts Estimated from Survey Data", 1998).
-
-    If all are right, or all wrong, nothing shows how far they depend on each other: a cluster then counts as one.
-    """
-    from scipy.special import stdtrit
-
-    size_C = np.bincount(cluster_N)
-    size_C = size_C[size_C > 0]
-    clusters, answers, share = len(size_C), len(right_N), float(right_N.mean())
-    if clusters == answers:
-        return 1.0
-    together = float(np.square(size_C).sum() / answers)
-    if clusters == 1 or share in (0.0, 1.0):
-        return together
-    residual_C = np.bincount(cluster_N, right_N - share)
-    variance = clusters / (clusters - 1) * float(np.square(residual_C).sum())
-    tail = (1 + confidence) / 2
-    quantile = float(stdtrit(clusters - 1, tail)) / NormalDist().inv_cdf(tail)
-    return max(variance / (answers * share * (1 - share)), 1.0) * quantile**2
 
 
 def ranking_quality(scores_Q: Values, right_Q: BoolArray) -> float:

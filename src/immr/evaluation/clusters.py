@@ -1,4 +1,4 @@
-"""Which held-out photos depend on each other: the unit that the bootstrap resamples. Pure."""
+"""Which held-out photos depend on each other, so that they count as less than independent photos. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from immr.data.training_set import LabelledPhoto
-from immr.machine.wording import counted
+from immr.machine.wording import counted, listed
 
 _MIN_CLUSTERS = 10  # fewer give an interval too wide to decide anything
 
@@ -39,13 +39,18 @@ def default_clusters(photos: Sequence[LabelledPhoto]) -> Clusters:
     return Clusters("class", tuple(str(photo.class_id) for photo in photos))
 
 
-def clusterings_of_difference(clusters: Clusters, photos: Sequence[LabelledPhoto]) -> tuple[Clusters, ...]:
-    """Clusters to resample for a difference between two versions: the given ones, and classes if those are users.
+def all_clusterings(clusters: Clusters, photos: Sequence[LabelledPhoto]) -> tuple[Clusters, ...]:
+    """The given clusters, and classes if those are users.
 
-    One version may be better at some classes, whoever takes the photo, and the photos show only some of all classes.
-    Fewer than ten classes are left out.
+    A version is better at some classes, whoever takes the photo, and the photos show only some of all classes. Fewer
+    than ten classes are left out.
     """
     classes = Clusters("class", tuple(str(photo.class_id) for photo in photos))
     if clusters.unit != "user" or classes.count < _MIN_CLUSTERS:
         return (clusters,)
     return clusters, classes
+
+
+def in_words(clusterings: Sequence[Clusters]) -> str:
+    """`60 users and 81 classes`."""
+    return listed([str(each) for each in clusterings])

@@ -14,7 +14,7 @@ from immr.data.training_set import LabelledPhoto
 from immr.errors import DataError
 from immr.evaluation import metrics, slices
 from immr.evaluation.bootstrap import Estimate, Values
-from immr.evaluation.clusters import Clusters, default_clusters
+from immr.evaluation.clusters import Clusters, all_clusterings, default_clusters
 from immr.evaluation.exact_search import SearchResult, exact_search
 from immr.evaluation.gate_recipe import EXACT, GateRecipe
 from immr.evaluation.metrics import BoolArray, IntArray
@@ -48,10 +48,10 @@ def evaluate(
         document_embeddings_PD: one row per item, or several one after the other, of which the best counts.
         items: the documents.
         item_classes: class_id of each item.
-        recipe: confidence, rounds and seed of the intervals.
+        recipe: confidence of the intervals.
         pictures_N: how many rows each item has; by default one.
         training_counts: training photos by class. If given, adds the slices of `slices.by_frequency`.
-        clusters: what the bootstrap resamples; by default users or classes (`default_clusters`).
+        clusters: which photos depend on each other; by default `default_clusters`. Classes count too.
 
     Raises:
         DataError: no queries, sizes that do not match, embeddings that are zero or not finite, a repeated
@@ -61,6 +61,7 @@ def evaluate(
     classes_N = np.array(item_classes, dtype=np.int64)
     _check_input(query_embeddings_QD, document_embeddings_PD, queries, items, classes_N, pictures_N)
     clusters = _checked(clusters or default_clusters(queries), queries)
+    clusterings = all_clusterings(clusters, queries)
     own_Q = _own_documents(queries, items)
     found = exact_search(
         query_embeddings_QD, classes_Q, own_Q, document_embeddings_PD, classes_N, pictures_N=pictures_N
@@ -81,9 +82,9 @@ def evaluate(
         top_scores=found.top_scores[:, :SHOWN],
         top_right=found.top_right[:, :SHOWN],
         right_items=right_items,
-        intervals=_summary(values, clusters.ids, recipe),
-        macro=_summary(metrics.class_means(values, classes_Q), range(len(np.unique(classes_Q))), recipe),
-        slices=_slices(values, clusters, slices.by_category(right_items, items) | frequencies, recipe),
+        intervals=_summary(values, [each.ids for each in clusterings], recipe),
+        macro=_summary(metrics.class_means(values, classes_Q), [range(len(np.unique(classes_Q)))], recipe),
+        slices=_slices(values, clusterings, slices.by_category(right_items, items) | frequencies, recipe),
     )
 
 
@@ -102,19 +103,22 @@ def _values(found: SearchResult) -> dict[str, Values]:
 
 
 def _summary(
-    values: Mapping[str, Values], clusters: Sequence[str] | Sequence[int], recipe: GateRecipe
+    values: Mapping[str, Values], clusterings: Sequence[Sequence[str] | range], recipe: GateRecipe
 ) -> dict[str, Estimate]:
-    return metrics.summarize(values, clusters, recipe.bootstrap_rounds, recipe.confidence, recipe.seed)
+    return metrics.summarize(values, clusterings, recipe.confidence)
 
 
 def _slices(
-    values: Mapping[str, Values], clusters: Clusters, masks: Mapping[str, BoolArray], recipe: GateRecipe
+    values: Mapping[str, Values],
+    clusterings: Sequence[Clusters],
+    masks: Mapping[str, BoolArray],
+    recipe: GateRecipe,
 ) -> dict[str, Slice]:
     found = {}
     for slice_name, mask_Q in masks.items():
         members = np.flatnonzero(mask_Q).tolist()
         chosen = {name: row_Q[members] for name, row_Q in values.items()}
-        ids = [clusters.ids[member] for member in members]
+        ids = [[each.ids[member] for member in members] for each in clusterings]
         found[slice_name] = Slice(tuple(members), _summary(chosen, ids, recipe))
     return found
 

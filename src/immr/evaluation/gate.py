@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +18,9 @@ from immr.evaluation.bootstrap import (
     Values,
     cautious_difference,
     difference_estimate,
+    over_clusterings,
 )
-from immr.evaluation.clusters import Clusters, clusterings_of_difference
+from immr.evaluation.clusters import Clusters, all_clusterings, in_words
 from immr.evaluation.gate_recipe import EXACT, GateRecipe
 from immr.evaluation.result import Evaluation
 from immr.machine.wording import by_number, counted
@@ -76,15 +79,15 @@ def gate(
     order = _order(candidate, champion)
     ours_Q = candidate.per_query[metric]
     theirs_Q = np.asarray(champion.per_query[metric][order], dtype=np.float64)
-    intervals = [
-        (unit, cautious_difference(ours_Q, theirs_Q, unit.ids, *_bootstrap_of(recipe)))
-        for unit in clusterings_of_difference(candidate.clusters, candidate.queries)
-    ]
-    clusters, difference = max(intervals, key=lambda entry: entry[1].high - entry[1].low)
+    difference = over_clusterings(
+        partial(cautious_difference, ours_Q, theirs_Q, **_bootstrap_of(recipe)),
+        [each.ids for each in candidate.clusterings],
+    )
     if np.array_equal(ours_Q, theirs_Q) and _same_answers(candidate, champion, order):
         difference = CautiousEstimate(0.0, 0.0, 0.0)
     slices = _judge_slices(candidate, ours_Q, theirs_Q, recipe)
-    numbers |= {"clusters": float(clusters.count)} | _compared(theirs, difference, slices, recipe)
+    fewest = min(each.count for each in candidate.clusterings)
+    numbers |= {"clusters": float(fewest)} | _compared(theirs, difference, slices, recipe)
     above = difference.low > recipe.margin
     passed = above and not any(part.failed for part in slices.values())
     sentence = (
@@ -92,7 +95,7 @@ def gate(
         f"{_named(candidate, metric)} is {own.mean:.3f} and the champion's {theirs.mean:.3f}, "
         f"a difference of {difference.mean:+.3f} "
         f"({recipe.confidence:.0%} interval {difference.low:+.3f} to {difference.high:+.3f}, resampling "
-        f"{clusters}, widened for the small sample). "
+        f"{in_words(candidate.clusterings)}, widened for the small sample). "
         f"Its lower bound is {'above' if above else 'not above'} the margin of "
         f"{recipe.margin:+.3f}{_of_slices(slices, above)}."
     )
@@ -152,9 +155,9 @@ def chance_if_equal(difference: Estimate, recipe: GateRecipe) -> float | None:
     return math.erfc(errors * (reach + recipe.margin) / spread / math.sqrt(2)) / 2
 
 
-def _bootstrap_of(recipe: GateRecipe) -> tuple[int, float, int]:
-    """Rounds, confidence and seed of a bootstrap interval."""
-    return recipe.bootstrap_rounds, recipe.confidence, recipe.seed
+def _bootstrap_of(recipe: GateRecipe) -> dict[str, Any]:
+    """Settings of a bootstrap interval."""
+    return {"rounds": recipe.bootstrap_rounds, "confidence": recipe.confidence, "seed": recipe.seed}
 
 
 def _judge_slices(
@@ -174,11 +177,10 @@ def _judge_slices(
         members, counts = list(part.members), name in counting
         how = joint if counts else recipe
         own = Clusters(candidate.clusters.unit, tuple(ids_Q[members].tolist()))
-        intervals = [
-            difference_estimate(ours_Q[members], theirs_Q[members], unit.ids, *_bootstrap_of(how))
-            for unit in clusterings_of_difference(own, [candidate.queries[member] for member in members])
-        ]
-        difference = max(intervals, key=lambda each: each.high - each.low)
+        difference = over_clusterings(
+            partial(difference_estimate, ours_Q[members], theirs_Q[members], **_bootstrap_of(how)),
+            [each.ids for each in all_clusterings(own, [candidate.queries[member] for member in members])],
+        )
         margin = recipe.slice_margins.get(name, recipe.slice_margin)
         failed = counts and difference.mean < margin and difference.high < 0
         verdicts[name] = SliceVerdict(len(members), clusters[name], difference, margin, counts, failed)
@@ -220,8 +222,9 @@ def _against_floor(
     sentence = (
         f"{_verdict(passed)}: {alone} on {_photos(candidate)} {whose} "
         f"{_named(candidate, metric)} is {own.mean:.3f} "
-        f"({candidate.confidence:.0%} interval {own.low:.3f} to {own.high:.3f}, resampling "
-        f"{candidate.clusters}), which {'reaches' if passed else 'is below'} the floor of {recipe.floor:.3f}."
+        f"({candidate.confidence:.0%} interval {own.low:.3f} to {own.high:.3f}, by "
+        f"{in_words(candidate.clusterings)}), "
+        f"which {'reaches' if passed else 'is below'} the floor of {recipe.floor:.3f}."
     )
     return GateVerdict(passed, sentence, metric, None, {**numbers, "floor": recipe.floor})
 

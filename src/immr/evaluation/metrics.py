@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from immr.evaluation.bootstrap import ClusterIds, Estimate, Values, mean_estimates
+from immr.evaluation.bootstrap import ClusterIds, Estimate, Values
+from immr.evaluation.proportions import mean_estimates
 from immr.types import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -137,20 +138,16 @@ def class_means(values: Mapping[str, Values], classes_Q: IntArray | Sequence[int
 
 def summarize(
     values: Mapping[str, Values],
-    clusters_Q: ClusterIds,
-    rounds: int = 2000,
+    clusterings: Sequence[ClusterIds],
     confidence: float = 0.95,
-    seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Mean and cluster-bootstrap interval of each metric. All metrics share the same resamples.
+    """Mean and interval of each metric.
 
     Args:
         values: by metric, (Q,) per query, or (C,) from `class_means`.
-        clusters_Q: cluster of each row; see `bootstrap.mean_estimates`.
-        rounds: bootstrap rounds.
+        clusterings: one or two, each with the cluster of each row; see `proportions`.
         confidence: coverage of the interval.
-        seed: of the resamples.
     """
     columns_QM = np.stack(list(values.values()), axis=1)
-    estimates = mean_estimates(columns_QM, clusters_Q, rounds, confidence, seed)
+    estimates = mean_estimates(columns_QM, clusterings, confidence)
     return dict(zip(values, estimates, strict=True))

@@ -13,7 +13,7 @@ import numpy as np
 
 from immr.data.pictures.thumbnails import thumbnail
 from immr.evaluation import gallery, report_charts
-from immr.evaluation.bootstrap import Estimate, cautious_difference
+from immr.evaluation.bootstrap import Estimate, cautious_difference, over_clusterings
 from immr.evaluation.confusions import Confusion, confusions
 from immr.evaluation.gate import GateVerdict
 from immr.evaluation.queries.kinds import KindResult
@@ -132,14 +132,22 @@ def ablation(name: str, evaluation: Evaluation, others: Mapping[str, Evaluation]
     """The evaluated version among those evaluated on the same queries and documents, best first."""
     rows = [Row(name, evaluation.intervals, _recall_by_slice(evaluation), None)]
     own = dict(zip(evaluation.query_ids, evaluation.per_query[_METRIC], strict=True))
-    cluster = dict(zip(evaluation.query_ids, evaluation.clusters.ids, strict=True))
+    place = {query_id: row for row, query_id in enumerate(evaluation.query_ids)}
     for other_name, other in others.items():
         same = other.documents_hash == evaluation.documents_hash and set(other.query_ids) == own.keys()
         if other_name != name and same:
             ours_Q = np.array([own[query_id] for query_id in other.query_ids])
-            clusters_Q = [cluster[query_id] for query_id in other.query_ids]
-            difference = cautious_difference(
-                other.per_query[_METRIC], ours_Q, clusters_Q, _ROUNDS, evaluation.confidence, seed=0
+            theirs_Q = other.per_query[_METRIC]
+            difference = over_clusterings(
+                partial(
+                    cautious_difference,
+                    theirs_Q,
+                    ours_Q,
+                    rounds=_ROUNDS,
+                    confidence=evaluation.confidence,
+                    seed=0,
+                ),
+                [[each.ids[place[one]] for one in other.query_ids] for each in evaluation.clusterings],
             )
             rows.append(Row(other_name, other.intervals, _recall_by_slice(other), difference))
     return sorted(rows, key=lambda row: -row.intervals[_METRIC].mean)

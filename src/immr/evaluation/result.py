@@ -18,12 +18,12 @@ from immr.data.training_set import LabelledPhoto
 from immr.errors import DataError
 from immr.evaluation.bootstrap import Estimate, Values
 from immr.evaluation.calibration import Calibration, calibration
-from immr.evaluation.clusters import Clusters
+from immr.evaluation.clusters import Clusters, all_clusterings
 from immr.evaluation.metrics import BoolArray, IntArray
 from immr.storage.atomic import write_atomically
 from immr.types import FloatArray
 
-FORMAT = 3  # of the JSON form; a stored evaluation of another format is recomputed
+FORMAT = 4  # of the JSON form; a stored evaluation of another format is recomputed
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Evaluation:
     documents: int
     documents_hash: str  # of the item ids; evaluations are comparable only if it is the same
     confidence: float
-    clusters: Clusters  # what the intervals resample
+    clusters: Clusters  # photos that depend on each other; intervals count classes too
     per_query: Mapping[str, Values]  # by metric, (Q,)
     ranks: IntArray  # (Q,) of the first item of the query's class, 1-based
     exact_ranks: IntArray  # (Q,) of the item that the judgement names, 1-based; 0 if it names none
@@ -56,13 +56,18 @@ class Evaluation:
     top_right: BoolArray  # (Q, K) whether the item belongs to the query's class
     right_items: tuple[str, ...]  # by query: the item that the judgement names, else the first of its class
     intervals: Mapping[str, Estimate]
-    macro: Mapping[str, Estimate]  # every class weighs the same; resamples classes
+    macro: Mapping[str, Estimate]  # every class weighs the same
     slices: Mapping[str, Slice] = field(default_factory=dict)
 
     @property
     def query_ids(self) -> list[str]:
         """In the order of all per-query values."""
         return [query.query_id for query in self.queries]
+
+    @property
+    def clusterings(self) -> tuple[Clusters, ...]:
+        """What the intervals count as dependent: photos of a user, of a class, or of either."""
+        return all_clusterings(self.clusters, self.queries)
 
     @property
     def exact_queries(self) -> int:

@@ -9,13 +9,16 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class CtrBucket:
-    """Impressions and clicks of one variant and model version in one interval of time."""
+    """Impressions and clicks of one variant and model version in one interval of time. Squares are summed by user."""
 
     start: datetime  # UTC, a multiple of the bucket length since 1970
     variant: str
     model_version: str
     impressions: int
     clicks: int
+    impressions_squares: int
+    clicks_squares: int
+    products: int  # impressions × clicks
 
     @property
     def ctr(self) -> float:

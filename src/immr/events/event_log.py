@@ -201,6 +201,11 @@ class EventLog(Protocol):
     def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:
         """Impressions and clicks by time, variant and model version; empty buckets are omitted."""
 
+    def period(
+        self, without_variants: Collection[str] = (), since: datetime | None = None
+    ) -> tuple[datetime, datetime] | None:
+        """Times of the first and the last impression of all other variants; None if there are none."""
+
     def funnel(self, since: datetime | None = None) -> list[Funnel]:
         """The funnel from queries to orders, by variant."""
 

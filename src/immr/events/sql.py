@@ -36,6 +36,7 @@ class Queries(Protocol):
     BY_QUERY: str
     SUMMED_BY: dict[str, str]
     CTR_OVER_TIME: str
+    PERIOD: str
     FUNNEL: str
     LATENCY: str
 
@@ -118,6 +119,13 @@ class SqlReports(ABC):
             raise EventLogError(f"bucket_s is {bucket_s}: use at least one second")
         rows = self._rows(self._queries.CTR_OVER_TIME, since, bucket=bucket_s * 1_000_000)
         return [CtrBucket(EPOCH + start * MICROSECOND, *rest) for start, *rest in rows]
+
+    def period(
+        self, without_variants: Collection[str] = (), since: datetime | None = None
+    ) -> tuple[datetime, datetime] | None:
+        """See `EventLog.period`."""
+        [(first, last)] = self._rows(self._queries.PERIOD, since, without=sorted(without_variants))
+        return None if first is None else (EPOCH + first * MICROSECOND, EPOCH + last * MICROSECOND)
 
     def funnel(self, since: datetime | None = None) -> list[Funnel]:
         """See `EventLog.funnel`."""

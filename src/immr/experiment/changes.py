@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from immr.errors import ExperimentError
-from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Holdout, Kind, Variant
+from immr.experiment.definition import CHALLENGER, CHAMPION, MIN_DAYS, Experiment, Holdout, Kind, Variant
 from immr.types import Role
 
 
@@ -21,6 +21,7 @@ def begin(
     planned_users: int | None = None,
     ramp: Sequence[float] = (),
     ramp_every_s: int | None = None,
+    min_days: float = MIN_DAYS,
 ) -> Experiment:
     """A new experiment with its own name and salt, so that users are assigned independently of earlier ones.
 
@@ -33,6 +34,7 @@ def begin(
         planned_users: Users of the champion and one challenger that the experiment is planned for (`readout.power`).
         ramp: Each challenger's next shares.
         ramp_every_s: How long each share lasts.
+        min_days: Days of events before the champion is replaced or confirmed.
 
     Raises:
         ExperimentError: the weights leave the champion no users, or the ramp does not grow.
@@ -55,6 +57,7 @@ def begin(
         planned_users=planned_users,
         ramp=tuple(ramp),
         ramp_every_s=ramp_every_s,
+        min_days=min_days,
     )
 
 

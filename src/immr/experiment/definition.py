@@ -31,6 +31,8 @@ HOLDOUT = "holdout"
 ENDED = "ended"
 """The variant of users whose challenger has left a running test: they get the champion and are not compared."""
 _MOMENTS = ("started", "stopped_at")
+MIN_DAYS = 7.0
+"""Days of the week differ, so a test lasts a week at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +99,14 @@ class Experiment:
     ramp_every_s: int | None = None  # how long each share lasts before the next
     holdout: Holdout | None = None
     stopped_at: datetime | None = None  # end of the readout; None if the test is not stopped
+    min_days: float = MIN_DAYS  # of events, before the champion is replaced or confirmed; 0: no minimum
 
     def __post_init__(self) -> None:
         if not self.name or not self.salt:
             raise ExperimentError("a test needs a name and a salt: give both, the salt new for each test")
-        if self.state not in get_args(State):
-            raise ExperimentError(
-                f"the test's state is {self.state!r}: give one of {', '.join(get_args(State))}"
-            )
-        if self.kind not in get_args(Kind):
-            raise ExperimentError(
-                f"the test's kind is {self.kind!r}: give one of {', '.join(get_args(Kind))}"
-            )
+        for name, known in (("state", get_args(State)), ("kind", get_args(Kind))):
+            if (value := getattr(self, name)) not in known:
+                raise ExperimentError(f"the test's {name} is {value!r}: give one of {', '.join(known)}")
         for name in _MOMENTS:
             if (moment := getattr(self, name)) is not None:
                 _require_zone(name, moment)
@@ -116,6 +114,8 @@ class Experiment:
             raise ExperimentError(
                 f"the test has planned_users {self.planned_users}: give at least 1, or leave it out"
             )
+        if not 0 <= self.min_days < math.inf:
+            raise ExperimentError(f"the test has min_days {self.min_days}: give at least 0, such as 7")
         self._check_ramp()
         names = [variant.name for variant in self.variants]
         if len(set(names)) < len(names):
@@ -255,6 +255,8 @@ def _experiment(content: Any) -> Experiment:
         number = values.get(name)
         if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
             raise ExperimentError(f"`{name}` is {number!r:.100}: give a whole number")
+    if not _is_number(values.get("min_days", 0)):
+        raise ExperimentError(f"`min_days` is {values['min_days']!r:.100}: give a number")
     ramp = values.get("ramp", [])
     if not isinstance(ramp, list) or not all(isinstance(share, float) for share in ramp):
         raise ExperimentError(f"`ramp` is {ramp!r:.100}: give a list of shares like 0.25")

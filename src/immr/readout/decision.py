@@ -90,6 +90,9 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
     even if the comparison is withheld: a challenger that fails must lose its users. Then the brake acts on
     large losses, for which few users suffice. The rest goes by the interval of the plan.
 
+    Before the test's least time is over, no challenger is promoted and no champion is kept for good, because days of
+    the week differ. A challenger that does harm is rolled back at any time.
+
     Of several challengers, each has its own verdict, with bounds that hold for all of them jointly. If more
     than one is better than the champion, the one with the highest CTR is promoted; the others need another
     test.
@@ -99,7 +102,7 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
     remaining = [side for side in challengers if not side.ended]
     if not remaining:
         return Decision("wait", f"There is no comparison: {readout.withheld}.", numbers)
-    verdicts = tuple(_verdict(readout, champion, side, policy) for side in remaining)
+    verdicts = tuple(_not_too_early(_verdict(readout, champion, side, policy), readout) for side in remaining)
     better = [each for each in verdicts if each.action == "promote"]
     if better:
         best = max(better, key=lambda each: _ctr_of(readout, each.challenger))
@@ -112,6 +115,17 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
     if "wait" in actions:
         return Decision("wait", reason, numbers, verdicts)
     return Decision("keep" if "keep" in actions else "roll back", reason, numbers, verdicts)
+
+
+def _not_too_early(verdict: Verdict, readout: Readout) -> Verdict:
+    """Wait instead of promoting or keeping, as long as the test has not lasted its least time."""
+    if verdict.action not in ("promote", "keep") or not readout.min_days_left:
+        return verdict
+    reason = (
+        f"{verdict.reason} It is not promoted or dropped yet: days of the week differ, so this test needs events of "
+        f"{readout.min_days:g} days, and has {readout.days:.1f}."
+    )
+    return replace(verdict, action="wait", reason=reason)
 
 
 def _ctr_of(readout: Readout, challenger: str) -> float:

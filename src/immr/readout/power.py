@@ -11,6 +11,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from immr.errors import ExperimentError
+from immr.experiment.definition import Experiment
 from immr.readout.comparison import DEFAULT_LOOK, Look, Ratio
 
 if TYPE_CHECKING:
@@ -71,6 +72,17 @@ def plan(
         users_one_look=one_look,
         users_always_valid=_always_valid(spread, _reach(power), look, at_least=one_look),
     )
+
+
+def plan_of(
+    experiment: Experiment, ratio: Ratio, champion: Aggregates, effect: float, look: Look
+) -> Plan | None:
+    """The plan of a test by its shares; None if it is interleaved, or no challenger gets users."""
+    challenger = next(iter(experiment.remaining), None)
+    if challenger is None or not 0 < challenger.weight < 1 or experiment.kind == "interleave":
+        return None
+    share = challenger.weight / (challenger.weight + experiment.champion.weight)
+    return plan(ratio, champion, effect, share=share, look=look)
 
 
 def planned_users(

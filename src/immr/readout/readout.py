@@ -38,7 +38,7 @@ from immr.readout.comparison import (
     rate,
 )
 from immr.readout.event_views import Relation
-from immr.readout.power import Plan, plan
+from immr.readout.power import Plan, plan_of
 from immr.readout.preference import Preference, preference
 from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, Revenue, cap_revenue
 from immr.readout.sample_ratio import SampleRatio, sample_ratio
@@ -106,6 +106,7 @@ class Readout:
     days: float = 0.0  # from the first event to the last
     preference: Preference | None = None  # of an interleaved experiment, instead of comparisons; or withheld
     revenue: Revenue | None = None  # None if no order has an amount
+    min_days: float = 0.0  # which the test lasts before the champion is replaced or confirmed
 
     def arm(self, variant: str) -> Arm | None:
         """The comparison of this challenger; None if it is withheld."""
@@ -129,13 +130,19 @@ class Readout:
 
     @property
     def days_to_go(self) -> float | None:
-        """Days until enough users for the plan have arrived; None without a plan, and in the first day of events.
+        """Days until enough users for the plan have arrived, and the least time is over.
 
-        Hours of a day differ too much for a shorter time to tell the pace.
+        None without a plan, and in the first day of events, as hours of a day differ too much to tell the pace.
         """
         if self.plan is None or self.days < 1:
             return None
-        return self.plan.days(self.pair_users, self.days)
+        days = self.plan.days(self.pair_users, self.days)
+        return None if days is None else max(days, self.min_days_left)
+
+    @property
+    def min_days_left(self) -> float:
+        """Days until the least time is over, in which the champion is neither replaced nor confirmed."""
+        return max(self.min_days - self.days, 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
@@ -203,10 +210,11 @@ def readout_of_sums(
         by_rank=tuple(RankCtr(*rank, rank.clicks / rank.impressions) for rank in sums.ranks),
         bots=sums.bots,
         health=sums.health,
-        plan=_plan(sides, experiment, effect, look),
+        plan=plan_of(experiment, CTR, sides[CHAMPION], effect, look),
         days=sums.days,
         preference=preferred,
         revenue=revenue,
+        min_days=experiment.min_days,
     )
 
 
@@ -239,14 +247,6 @@ def _preference(sums: Sums, look: Look) -> Preference | None:
         return None
     queries_U, won_U, lost_U = (sums.drafted[name].to_numpy() for name in ("queries", "won", "lost"))
     return preference(queries_U, won_U, lost_U, look)
-
-
-def _plan(sides: Mapping[str, Aggregates], experiment: Experiment, effect: float, look: Look) -> Plan | None:
-    challenger = next(iter(experiment.remaining), None)
-    if challenger is None or not 0 < challenger.weight < 1 or experiment.kind == "interleave":
-        return None
-    share = challenger.weight / (challenger.weight + experiment.champion.weight)
-    return plan(CTR, sides[CHAMPION], effect, share=share, look=look)
 
 
 def _secondary(sums: Sums, revenue: Revenue | None) -> tuple[Ratio, ...]:

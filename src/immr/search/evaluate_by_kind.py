@@ -11,6 +11,7 @@ import numpy as np
 
 from immr.data.training_set import LabelledPhoto
 from immr.evaluation import metrics
+from immr.evaluation.clusters import in_words
 from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.queries.kinds import KindQuery, KindResult, queries_of
 from immr.index.qdrant import QdrantIndex
@@ -57,7 +58,7 @@ def evaluate_by_kind(
     item_classes: Sequence[int],
     recipe: GateRecipe,
 ) -> Mapping[str, KindResult]:
-    """Recall and MRR of each kind, with bootstrap intervals; any item of the query's class is correct.
+    """Recall and MRR of each kind, with intervals; any item of the query's class is correct.
 
     Args:
         searcher: of the version.
@@ -65,7 +66,7 @@ def evaluate_by_kind(
         photos: held out.
         items: the catalogue.
         item_classes: class_id of each item.
-        recipe: confidence, rounds and seed of the intervals.
+        recipe: confidence of the intervals.
     """
     class_of = {item.item_id: class_id for item, class_id in zip(items, item_classes, strict=True)}
     results = {}
@@ -77,12 +78,10 @@ def evaluate_by_kind(
         ranks_Q = np.array([_rank(searcher, query, class_of) for query in of_kind.queries], dtype=np.int64)
         intervals = metrics.summarize(
             metrics.rank_metrics(ranks_Q),
-            of_kind.clusters.ids,
-            recipe.bootstrap_rounds,
+            [each.ids for each in of_kind.clusterings],
             recipe.confidence,
-            recipe.seed,
         )
-        results[kind] = KindResult(len(ranks_Q), str(of_kind.clusters), intervals)
+        results[kind] = KindResult(len(ranks_Q), in_words(of_kind.clusterings), intervals)
     return results
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from immr.data.training_set import LabelledPhoto
+from immr.evaluation.clusters import in_words
 from immr.evaluation.queries.kinds import KINDS, queries_of
 from immr.types import Item
 
@@ -50,7 +51,7 @@ def test_every_item_is_described_in_words(photos: list[LabelledPhoto], items: li
     assert found.queries[0].text.split() == [f"word{number}" for number in range(12)]
     assert found.queries[1].text == "Title 1"
     assert found.queries[0].photos() == []
-    assert str(found.clusters) == "5 classes"
+    assert in_words(found.clusterings) == "5 classes"
 
 
 def test_the_box_is_around_the_photo_of_the_right_class(

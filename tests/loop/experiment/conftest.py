@@ -73,7 +73,8 @@ def three_challengers(tmp_path: Path, four_deployed: Path) -> Iterator[Settings]
 def _served(home: Path, template: Path, *versions: str) -> Iterator[Settings]:
     """The home, a copy of the template, while its versions answer."""
     shutil.copytree(template, home, dirs_exist_ok=True)
-    settings = Settings(home=home, challengers=len(versions) - 1)
+    # events of these tests span minutes
+    settings = Settings(home=home, challengers=len(versions) - 1, min_test_days=0)
     with ExitStack() as serving:
         move(settings, {each: serving.enter_context(ready(each)) for each in versions})
         yield settings

@@ -48,6 +48,27 @@ def test_a_better_challenger_is_promoted_everywhere(deployed: Settings) -> None:
     assert [each["applied"] for each in connect(deployed).registry.decisions()] == [False, True]
 
 
+def test_a_better_challenger_waits_for_the_least_time(deployed: Settings) -> None:
+    weeks = connect(deployed.model_copy(update={"min_test_days": 7.0}))
+    running = start(weeks, 0.2, ramp=(0.5,), ramp_every_s=3600)
+    assert (running.min_days, start_again(deployed, min_days=14).min_days) == (7.0, 14)
+    save(running, deployed.experiment_file)
+    shop(deployed, running, {"champion": 4, "challenger": 12}, users=1200)
+    found = decide(weeks, apply=True).decision
+    assert (found.action, "needs events of 7 days" in found.reason) == ("wait", True)
+    assert load(deployed.experiment_file) == running
+    save(replace(running, min_days=0), deployed.experiment_file)
+    assert decide(weeks, apply=True).decision.action == "promote"
+
+
+def start_again(settings: Settings, min_days: float) -> Experiment:
+    """Stop the test, and start another with this option."""
+    stop(connect(settings))
+    options = ["experiment", "start", "--min-days", str(min_days)]
+    assert CliRunner().invoke(app, options, env=settings.environment()).exit_code == 0
+    return load(settings.experiment_file)
+
+
 @pytest.mark.parametrize(
     ("rates", "fails", "reason"),
     [
@@ -198,13 +219,15 @@ def test_one_process_at_a_time_changes_the_experiment(deployed: Settings) -> Non
 
 
 def test_the_watchdog_outlives_an_error(deployed: Settings) -> None:
-    """`decide --every-s` once died at the first error, and then guarded nothing."""
+    """`decide --every` once died at the first error, and then guarded nothing."""
     running = start(connect(deployed))
     shop(deployed, running, {"champion": 4, "challenger": 12})
-    command = ["experiment", "decide", "--apply", "--every-s", "0.1", "--json"]
+    command = ["experiment", "decide", "--apply", "--every", "1s", "--json"]
     with deployed.experiment_file.with_suffix(".lock").open("a") as other, ThreadPoolExecutor(1) as pool:
         fcntl.flock(other, fcntl.LOCK_EX)
-        held = pool.submit(CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke, app, command)
+        held = pool.submit(
+            CliRunner(env={"IMMR_HOME": str(deployed.home), "IMMR_MIN_TEST_DAYS": "0"}).invoke, app, command
+        )
         with pytest.raises(TimeoutError):
             held.result(timeout=LOCK_TIMEOUT_S + 0.5)  # by now the first attempt has failed
         fcntl.flock(other, fcntl.LOCK_UN)
@@ -232,7 +255,7 @@ def test_cuped_uses_what_users_did_before_the_test(deployed: Settings) -> None:
 
 
 def test_on_the_command_line(deployed: Settings) -> None:
-    run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
+    run = CliRunner(env={"IMMR_HOME": str(deployed.home), "IMMR_MIN_TEST_DAYS": "0"}).invoke
     assert "challenger immr-2 10%" in " ".join(
         run(app, ["experiment", "start", "--share", "10%"]).output.split()
     )

@@ -75,6 +75,21 @@ def test_progress_never_says_zero_days(needed: int, days: float, sentence: str) 
     assert progress(TEST, found, replace(decide(found, DecisionPolicy()), action="wait")) == sentence
 
 
+@pytest.mark.parametrize(
+    ("needed", "days", "sentence"),
+    [
+        (10_196, 6.0, "4,000 of 10,196 users; about 9 more days"),
+        (4_400, 1.0, "4,000 of 4,400 users; about 6 more days"),
+        (4_000, 6.5, "4,000 users, of the 4,000 that the plan needs; about 12 more hours"),
+        (9_000, 0.9, "4,000 of 9,000 users; too early to say how long it takes, but not less than 7 days"),
+    ],
+)
+def test_progress_counts_the_least_time(needed: int, days: float, sentence: str) -> None:
+    joined, searches = shop()
+    found = replace(readout(joined, TEST, searches), plan=Plan(0.05, 0.8, 1, needed), days=days, min_days=7.0)
+    assert progress(TEST, found, replace(decide(found, DecisionPolicy()), action="wait")) == sentence
+
+
 def test_a_report_with_a_decision_has_no_time_to_go() -> None:
     joined, searches = shop()
     found = replace(readout(joined, TEST, searches), plan=Plan(0.05, 0.8, 1, 10_196), days=1.0)

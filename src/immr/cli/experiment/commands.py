@@ -72,6 +72,15 @@ experiment_app.add_typer(plan_and_history.app)
 IfRevision = Annotated[
     str, typer.Option(metavar="REVISION", help="Act only if `immr status --json` still shows this revision.")
 ]
+MinDays = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="NUMBER",
+        help="Days that the test lasts before it promotes or keeps; by default IMMR_MIN_TEST_DAYS, or 7. A "
+        "challenger that does harm is rolled back at any time.",
+    ),
+]
 
 
 @app.command()
@@ -151,6 +160,7 @@ def experiment_start(
             help="Share of all users who get the champion in every test from now on; 0 ends the holdout.",
         ),
     ] = None,
+    min_days: MinDays = None,
     if_revision: IfRevision = "",
     as_json: AsJson = False,
 ) -> None:
@@ -170,7 +180,7 @@ def experiment_start(
         )
     steps = shares(ramp, "--ramp") if ramp else []
     first, every_s = (steps[0], every) if steps else (share, None)
-    begun = start(parts_of(ctx), first, kind, steps[1:], every_s, holdout, if_revision)
+    begun = start(parts_of(ctx), first, kind, steps[1:], every_s, holdout, if_revision, min_days)
     _print_experiment(begun, as_json)
     if not begun.challengers:
         note("To test a version, deploy it with `immr deploy --model VERSION`, then start again.")

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from immr.data.pictures import picture_files
 from immr.data.training_set import LabelledPhoto
 from immr.evaluation.bootstrap import Estimate
-from immr.evaluation.clusters import Clusters, default_clusters
+from immr.evaluation.clusters import Clusters, all_clusterings, default_clusters
 from immr.types import Item, Region
 
 KINDS = ("photo", "text", "photo+text", "box")
@@ -46,10 +46,10 @@ class KindQuery:
 
 @dataclass(frozen=True)
 class KindQueries:
-    """The queries of one kind, and what the bootstrap resamples."""
+    """The queries of one kind, and which of them depend on each other."""
 
     queries: tuple[KindQuery, ...]
-    clusters: Clusters
+    clusterings: tuple[Clusters, ...]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class KindResult:
     """The metrics of one kind of query; empty with a reason if the version cannot answer it."""
 
     queries: int
-    clusters: str  # "81 classes"
+    clusters: str  # "60 users and 81 classes"
     intervals: Mapping[str, Estimate] = field(default_factory=dict)
     reason: str = ""
 
@@ -73,22 +73,22 @@ def queries_of(
         items: the catalogue.
         item_classes: class_id of each item.
     """
-    clusters = default_clusters(photos)
+    clusterings = all_clusterings(default_clusters(photos), photos)
     match kind:
         case "photo":
-            return KindQueries(tuple(KindQuery(each.class_id, (each.image,)) for each in photos), clusters)
+            return KindQueries(tuple(KindQuery(each.class_id, (each.image,)) for each in photos), clusterings)
         case "photo+text":
             words = _category_words(items, item_classes)
             both = (KindQuery(each.class_id, (each.image,), words[each.class_id]) for each in photos)
-            return KindQueries(tuple(both), clusters)
+            return KindQueries(tuple(both), clusterings)
         case "text":
             by_words = tuple(
                 KindQuery(class_id, text=_text_of(item))
                 for item, class_id in zip(items, item_classes, strict=True)
             )
-            return KindQueries(by_words, Clusters("class", tuple(map(str, item_classes))))
+            return KindQueries(by_words, (Clusters("class", tuple(map(str, item_classes))),))
         case _:
-            return _box_queries(photos, clusters)
+            return _box_queries(photos, clusterings)
 
 
 def _text_of(item: Item) -> str:
@@ -103,12 +103,12 @@ def _category_words(items: Sequence[Item], item_classes: Sequence[int]) -> dict[
     return words
 
 
-def _box_queries(photos: Sequence[LabelledPhoto], clusters: Clusters) -> KindQueries:
+def _box_queries(photos: Sequence[LabelledPhoto], clusterings: tuple[Clusters, ...]) -> KindQueries:
     """One scene around each photo; none if there are fewer than four classes."""
     generator = np.random.default_rng(0)
     classes_Q = np.array([photo.class_id for photo in photos])
     if len(np.unique(classes_Q)) < len(_CORNERS):
-        return KindQueries((), clusters)
+        return KindQueries((), clusterings)
     queries = []
     for row, photo in enumerate(photos):
         scene = [photo]
@@ -122,7 +122,7 @@ def _box_queries(photos: Sequence[LabelledPhoto], clusters: Clusters) -> KindQue
         x, y = _CORNERS[place]
         uris = tuple(each.image for each in scene)
         queries.append(KindQuery(photo.class_id, uris, region=Region(x / 2, y / 2, 0.5, 0.5)))
-    return KindQueries(tuple(queries), clusters)
+    return KindQueries(tuple(queries), clusterings)
 
 
 def _scene(photos: Sequence[Image.Image]) -> bytes:

@@ -167,6 +167,13 @@ class KafkaEventLog:
         with self._translate_errors():
             return self._view.caught_up().ctr_over_time(bucket_s, since)
 
+    def period(
+        self, without_variants: Collection[str] = (), since: datetime | None = None
+    ) -> tuple[datetime, datetime] | None:
+        """See `EventLog.period`."""
+        with self._translate_errors():
+            return self._view.caught_up().period(without_variants, since)
+
     def funnel(self, since: datetime | None = None) -> list[Funnel]:
         """See `EventLog.funnel`."""
         with self._translate_errors():

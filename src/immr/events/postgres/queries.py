@@ -91,9 +91,16 @@ BY_QUERY = f"""WITH {_SHOWN}
     FROM shown GROUP BY query_id"""
 
 CTR_OVER_TIME = f"""WITH {_SHOWN}, timed AS (SELECT *, {_microseconds("ts")} AS at FROM shown)
-    SELECT at - at %% %(bucket)s AS start, variant, model_version, count(*), count(*) FILTER (WHERE clicked)
-    FROM timed GROUP BY start, variant, model_version
+    SELECT start, variant, model_version, sum(shown)::bigint, sum(clicks)::bigint, sum(shown * shown)::bigint,
+        sum(clicks * clicks)::bigint, sum(shown * clicks)::bigint
+    FROM (SELECT at - at %% %(bucket)s AS start, variant, model_version, user_id, count(*) AS shown,
+            count(*) FILTER (WHERE clicked) AS clicks
+        FROM timed GROUP BY start, variant, model_version, user_id) per_user
+    GROUP BY start, variant, model_version
     ORDER BY start, variant COLLATE "C", model_version COLLATE "C" """
+
+PERIOD = f"""SELECT {_microseconds("min(ts)")}, {_microseconds("max(ts)")} FROM impressions
+    WHERE ts >= %(since)s AND variant <> ALL(%(without)s::text[])"""
 
 FUNNEL = f"""WITH {_SHOWN}, summed AS (
         SELECT variant, count(*) AS impressions, count(*) FILTER (WHERE clicked) AS clicks,

@@ -48,9 +48,19 @@ SEARCHES = """SELECT query_id, user_id, ts, variant, model_version, took_ms, res
 CLICKS = """SELECT event_id, type, query_id, item_id, ts, amount
     FROM clicks WHERE ts >= :since ORDER BY ts, event_id"""
 
-CTR_OVER_TIME = f"""SELECT ts - ts % :bucket AS start, variant, model_version, COUNT(*), SUM({_WAS_CLICKED})
-    FROM impressions i WHERE ts >= :since GROUP BY start, variant, model_version
-    ORDER BY start, variant, model_version"""
+CTR_OVER_TIME = f"""SELECT start, variant, model_version, SUM(shown), SUM(clicks), SUM(shown * shown),
+        SUM(clicks * clicks), SUM(shown * clicks)
+    FROM (SELECT ts - ts % :bucket AS start, variant, model_version, user_id, COUNT(*) AS shown,
+            SUM({_WAS_CLICKED}) AS clicks
+        FROM impressions i WHERE ts >= :since GROUP BY start, variant, model_version, user_id)
+    GROUP BY start, variant, model_version ORDER BY start, variant, model_version"""
+
+_SHOWN = (
+    "SELECT ts FROM impressions WHERE ts >= :since AND variant NOT IN (SELECT value FROM json_each(:without))"
+)
+PERIOD = (
+    f"SELECT ({_SHOWN} ORDER BY ts LIMIT 1), ({_SHOWN} ORDER BY ts DESC LIMIT 1)"  # by the index of times
+)
 
 FUNNEL = f"""WITH shown AS (
         SELECT variant, COUNT(*) AS impressions, SUM({_WAS_CLICKED}) AS clicks,

@@ -22,7 +22,7 @@ import pyarrow as pa
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels.class_scores import Bools, Ints
 
-FEWEST = 300  # held-out photos; with 300, three of four equal versions pass the gate (`benchmarks.gate`)
+FEWEST = 300  # held-out photos; with 300, three of four equal versions pass the gate (`benchmarks.evaluation.gate`)
 MOST_DAYS = 7  # held out; in `benchmarks.governance --world drift`, training without more of them cost recall
 SILENT_DAYS = 365  # no shop is silent for so long: what follows has wrong clocks
 DAY_US = 86_400_000_000

@@ -32,6 +32,7 @@ def start(
     ramp_every_s: int | None = None,
     holdout: float | None = None,
     revision: str = "",
+    min_days: float | None = None,
 ) -> Experiment:
     """Compare the registry's challengers with its champion; all must be deployed and answer now.
 
@@ -47,6 +48,8 @@ def start(
         ramp_every_s: How long each share lasts.
         holdout: Share of all users who get the champion in this and every later test; None leaves it as it is.
         revision: The experiment that the new one follows; empty for any.
+        min_days: Days that the test lasts before `decide` promotes a challenger or keeps the champion; by default
+            those of the settings.
 
     Raises:
         ExperimentError: A test is already running, a version is not deployed or does not answer, there is no
@@ -55,7 +58,7 @@ def start(
     with completed(parts, revision):
         if weight is not None or ramp or kind == "interleave":
             _require_challenger(parts)
-        return start_locked(parts, weight, kind, ramp, ramp_every_s, holdout)
+        return start_locked(parts, weight, kind, ramp, ramp_every_s, holdout, min_days)
 
 
 def start_locked(
@@ -65,6 +68,7 @@ def start_locked(
     ramp: Sequence[float] = (),
     ramp_every_s: int | None = None,
     holdout: float | None = None,
+    min_days: float | None = None,
 ) -> Experiment:
     """`start` for callers that hold the experiment's lock."""
     _refuse_second_test(parts)
@@ -80,7 +84,8 @@ def start_locked(
         _refuse_silent(parts, role, *challenger)
     planned = planned_users(parts, champion, weight, len(challengers)) if kind == "ab" else None
     now = datetime.now(UTC)
-    begun = changes.begin(champion, challengers, weight, now, kind, planned, ramp, ramp_every_s)
+    least = parts.settings.min_test_days if min_days is None else min_days
+    begun = changes.begin(champion, challengers, weight, now, kind, planned, ramp, ramp_every_s, least)
     begun = _save_begun(parts, begun, holdout)
     queue = without = load_queue(parts.settings.queue_file)
     for version, _ in challengers.values():

@@ -101,13 +101,21 @@ def progress(experiment: Experiment, readout: Readout, decision: Decision) -> st
     users, needed = readout.pair_users, readout.plan.users_always_valid
     of = "" if len(readout.variants) == 2 else " of the champion and the smallest challenger"
     if users >= needed:
-        return f"{users:,} users{of}, of the {needed:,} that the plan needs"
+        enough = f"{users:,} users{of}, of the {needed:,} that the plan needs"
+        return f"{enough}; {_more(readout.min_days_left)}" if readout.min_days_left else enough
     so_far = f"{users:,} of {needed:,} users{of}"
     if (days := readout.days_to_go) is None:
-        return f"{so_far}; too early to say how long it takes"
+        return f"{so_far}; too early to say how long it takes" + (
+            f", but not less than {readout.min_days:g} days" if readout.min_days_left >= 1 else ""
+        )
+    return f"{so_far}; {_more(days)}"
+
+
+def _more(days: float) -> str:
+    """`about 3 more days`; below a day and a half, in hours."""
     if days >= 1.5:
-        return f"{so_far}; about {days:,.0f} more days"
-    return f"{so_far}; about {max(round(24 * days), 1)} more hour{'s' if round(24 * days) > 1 else ''}"
+        return f"about {days:,.0f} more days"
+    return f"about {max(round(24 * days), 1)} more hour{'s' if round(24 * days) > 1 else ''}"
 
 
 def _plot(

@@ -1,7 +1,7 @@
 """What does exact search cost at evaluation? Partition per block beside a full sort per photo.
 
-    python -m benchmarks.exact_search --json exact_search.json
-    python -m benchmarks.exact_search --documents 100000 --photos 100      # smaller
+    python -m benchmarks.evaluation.exact_search --json exact_search.json
+    python -m benchmarks.evaluation.exact_search --documents 100000 --photos 100      # smaller
 
 Random unit embeddings. The full sort is what IMMR did before: `lexsort` of every photo's scores for each of
 three metrics. It is timed on a few photos and reported per photo; both produce the same ranks and lists.

@@ -1,6 +1,6 @@
 """How often a worse version passes the gate, and how often an equal one does, with few held-out photos.
 
-    python -m benchmarks.gate --runs 400 --json gate.json
+    python -m benchmarks.evaluation.gate --runs 400 --json gate.json
 
 The worse candidate answers 5 % fewer photos right: photos at random, or all photos of a cluster (a user, a
 class). The equal one wins 5 % of the photos and loses as many, at random. The gate's interval stands beside the
