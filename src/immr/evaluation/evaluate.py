@@ -63,9 +63,8 @@ def evaluate(
     clusters = _checked(clusters or default_clusters(queries), queries)
     clusterings = all_clusterings(clusters, queries)
     own_Q = _own_documents(queries, items)
-    found = exact_search(
-        query_embeddings_QD, classes_Q, own_Q, document_embeddings_PD, classes_N, pictures_N=pictures_N
-    )
+    given = (query_embeddings_QD, classes_Q, own_Q, document_embeddings_PD, classes_N)
+    found = exact_search(*given, pictures_N=pictures_N)
     values = _values(found)
     right_items = _right_items(queries, items, item_classes)
     frequencies = slices.by_frequency(classes_Q, training_counts) if training_counts else {}
