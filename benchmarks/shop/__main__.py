@@ -6,7 +6,8 @@ A shop of a quarter of the size is measured first; `growth_exponent` is the slop
 between the two, including the fixed costs of each process. `--share` sets other sizes. The default recipe has
 small pictures and little training, so that the shop's size dominates; `--recipe concept` measures the real one.
 `--no-with-model` leaves out the verbs that compute embeddings, for sizes at which the encoder would take hours; most
-pictures are then copies of others, with a hash of their own.
+pictures are then copies of others, with a hash of their own. `--known-features` runs all verbs on such pictures, with
+features that did not have to be computed (`benchmarks.shop.known_features`).
 
 Each verb runs in a separate process, with memory sampled over its process tree: `peak_gib_by_verb` includes
 mapped files, which the kernel can drop; `own_gib_by_verb` does not.
@@ -49,6 +50,10 @@ def main(
             help="Without, only the verbs that compute no embedding: check, govern, materialize, readout."
         ),
     ] = True,
+    known_features: Annotated[
+        bool,
+        typer.Option(help="Fill the cache with made-up features, so that nothing has to be embedded."),
+    ] = False,
     folder: Annotated[
         Path | None, typer.Option(help="Keep shops and homes here; an interrupted run resumes.")
     ] = None,
@@ -64,7 +69,7 @@ def main(
             place.mkdir(parents=True, exist_ok=True)
             recipe_file = place / "shop.toml"
             recipe_file.write_text(recipes.to_toml(chosen))
-            loop = Loop(place, recipe_file, _console.print, with_model)
+            loop = Loop(place, recipe_file, _console.print, with_model, known_features)
             figures = loop.run(size)
             found[size.items] = _as_json(size, figures) | {
                 "disk_gib": {"shop": disk_gib(loop.shop), "home": disk_gib(loop.home)},

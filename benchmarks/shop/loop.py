@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.shop import tables
+from benchmarks.shop import known_features, tables
 from benchmarks.shop.measured import Used, run
 from benchmarks.shop.pictures import Thing
 from benchmarks.shop.serving import Service
@@ -26,7 +26,7 @@ from immr.storage.atomic import write_atomically
 
 SEARCHES = 150  # enough users with a photo and a click for every finding of `immr drift`
 SEED = 0
-DRAWN = 1000  # items and photos with a picture of their own, if nothing is embedded
+DRAWN = 1000  # items and photos with a picture of their own, if nothing is embedded or features are known
 
 
 @dataclass
@@ -70,11 +70,16 @@ class Loop:
     """One shop and one home, below a folder."""
 
     def __init__(
-        self, folder: Path, recipe_file: Path, tell: Callable[[str], None], with_model: bool = True
+        self,
+        folder: Path,
+        recipe_file: Path,
+        tell: Callable[[str], None],
+        with_model: bool = True,
+        known_features: bool = False,
     ) -> None:
         self.shop, self.home = folder / "shop", folder / "home"
         self._folder, self._recipe, self._tell = folder, str(recipe_file), tell
-        self._with_model = with_model
+        self._with_model, self._known_features = with_model, known_features
         self._set = str(folder / "training-set")
         self._environment = {"IMMR_HOME": str(self.home), "IMMR_KEEP_PHOTOS": "true"}
         self._file = folder / "figures.json"
@@ -86,10 +91,13 @@ class Loop:
         if not (self.shop / "impressions.parquet").is_file():
             self._tell(f"drawing {size.items:,} items and {size.queries:,} photos")
             began = time.perf_counter()
-            tables.write(size, self.shop, SEED, None if self._with_model else DRAWN)
+            draws_all = self._with_model and not self._known_features
+            tables.write(size, self.shop, SEED, None if draws_all else DRAWN)
             self._tell(
                 f"  {(size.items + size.queries) / (time.perf_counter() - began):,.0f} pictures a second"
             )
+        if self._known_features and not self.figures.used:
+            known_features.fill(self.shop, self.home / "cache", recipes.by_name(self._recipe))
         self._verb("check", "data", "check", shop)
         self._verb("govern", "govern", shop, "--out", self._set, "--recipe", self._recipe)
         if self._with_model:

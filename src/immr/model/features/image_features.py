@@ -27,6 +27,7 @@ from immr.model.features.views import take_view
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore
+from immr.types import FloatArray
 
 _SHARD_IMAGES, _SHARD_BATCHES = 64, 4  # features that are kept together, at least
 _READ_PICTURES = 4096
@@ -111,6 +112,10 @@ class ImageFeatures:
                     self._keep(found)
                 progress.advance(len(names))
         self._keep(found)
+
+    def add(self, view: str, features: Mapping[str, FloatArray]) -> None:
+        """Add features that were computed elsewhere, (L, F) of each picture by its content hash."""
+        self._store(view).add(features)
 
     def load(self, threads: int = 1) -> FrozenEncoder:
         """The encoder, with this many threads."""

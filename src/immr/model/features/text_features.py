@@ -89,6 +89,10 @@ class TextFeatures:
                 self._store.add(self._encode(encoder, {key: by_key[key] for key in part}))
                 progress.advance(len(part))
 
+    def add(self, features: Mapping[str, HalfArray]) -> None:
+        """Add features that were computed elsewhere, (T, E) of each text."""
+        self._store.add({_key(text): tokens_TE for text, tokens_TE in features.items()})
+
     def load(self) -> TransformersText:
         """The encoder."""
         return self._loading.text(self.recipe.text_encoder)
