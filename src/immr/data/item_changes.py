@@ -115,7 +115,7 @@ def read_ids(file: Path) -> list[str]:
         if file.suffix == ".csv":
             as_text = csv.ConvertOptions(include_columns=["item_id"], column_types={"item_id": pa.string()})
             read = csv.read_csv(file, convert_options=as_text)["item_id"].combine_chunks()
-            ids = IntegerIds().of_column("item_id", read).to_pylist()
+            ids = IntegerIds(lambda _: [read]).of_column("item_id", read).to_pylist()
         else:
             ids = pq.read_table(file, columns=["item_id"])["item_id"].cast(pa.string()).to_pylist()
     except (pa.ArrowException, KeyError) as error:

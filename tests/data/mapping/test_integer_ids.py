@@ -7,19 +7,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from immr.data.contract import ITEMS
 from immr.data.item_changes import read_ids
 from immr.data.mapping.integer_ids import IntegerIds
+from immr.data.sources.shop import Shop
 from immr.data.validation.tables import admit
 from tests.data.validation.test_tables import impression, item, query, write
 
 
 def of_column(*batches: list[str | None]) -> list[str | None]:
-    ids = IntegerIds()
-    return [
-        each
-        for batch in batches
-        for each in ids.of_column("item_id", pa.array(batch, pa.string())).to_pylist()
-    ]
+    arrays = [pa.array(batch, pa.string()) for batch in batches]
+    ids = IntegerIds(lambda _: arrays)
+    return [each for array in arrays for each in ids.of_column("item_id", array).to_pylist()]
 
 
 @pytest.mark.parametrize(
@@ -38,9 +37,29 @@ def test_only_if_all_ids_are_whole_numbers(given: list[str | None], read: list[s
     assert of_column(given) == read
 
 
-def test_the_first_rows_with_ids_decide() -> None:
-    assert of_column([None, ""], ["17.0"], ["x", "18.0"]) == [None, "", "17", "x", "18"]
-    assert of_column(["x"], ["17.0"]) == ["x", "17.0"]
+@pytest.mark.parametrize("later", ["17.5", "x"])
+def test_all_rows_decide(later: str) -> None:
+    """The first rows did: 17.0 and 17 became one item."""
+    assert of_column([None, ""], ["17.0"], [later, "18.0"]) == [None, "", "17.0", later, "18.0"]
+    assert of_column([later], ["17.0"]) == [later, "17.0"]
+    assert of_column(["17"], ["18.0"]) == ["17", "18"]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_an_id_at_the_end_of_a_large_file_decides(tmp_path: Path, form: str) -> None:
+    rows = [item("17.0")] * 20 + [item("17.5")]
+    write(tmp_path, items=rows)
+    (tmp_path / "items.parquet").unlink()
+    frame = pd.DataFrame(rows)
+    if form == "csv":
+        frame.to_csv(tmp_path / "items.csv", index=False)
+    else:
+        frame.to_json(tmp_path / "items.jsonl", orient="records", lines=True, date_format="iso")
+    table = Shop.of(tmp_path).table(ITEMS)
+    assert table is not None
+    for columns in (None, ["item_id"]):
+        ids = [each for chunk in table.chunks(5, columns) for each in chunk.mapped["item_id"].to_pylist()]
+        assert ids == [*["17.0"] * 20, "17.5"]
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 from PIL import Image
 
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -9,6 +12,8 @@ _LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _END = b"\xff\xd9"
+_SCAN = 0xDA
+_AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a zero after 0xFF nor a restart
 _RESTARTS = [bytes([0xFF, marker]) for marker in range(0xD0, 0xD8)]
 _ANY = b"\xaa"
 _FEWEST_ZEROS = 64
@@ -36,6 +41,17 @@ def endings(content: bytes) -> tuple[bytes, bytes]:
     return content + _END, content + _ANY * 512 + b"".join(each + _ANY * 64 for each in _RESTARTS) + _END
 
 
+def first_scan(content: bytes) -> bytes:
+    """The file up to the end of its first scan.
+
+    Of a progressive JPEG it has the coarsest value of each block. In later scans, bytes behind the last line may
+    change no pixel, as in the scans of a CMYK picture's black.
+    """
+    begins = (place for marker, place in _segments(content) if marker == _SCAN)
+    end = _AFTER_SCAN.search(content, next(begins, len(content)) + 2)
+    return content[: end.start()] if end else content
+
+
 def without_filling(content: bytes) -> bytes | None:
     """The content before the zeros at its end; None if there are fewer than 64.
 
@@ -53,20 +69,23 @@ def may_lack_lines(image: Image.Image) -> bool:
 
 def _frame_header(content: bytes) -> int | None:
     """The marker of the first frame header (SOFn), ITU-T T.81 table B.1."""
+    return next((marker for marker, _ in _segments(content) if marker in _FRAME_HEADERS), None)
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int]]:
+    """Marker and place of each segment, to the first scan."""
     place = 2
     while place + 4 <= len(content):
         if content[place] != 0xFF:
             place += 1  # garbage between segments is skipped, as libjpeg does
             continue
         marker = content[place + 1]
-        if marker in _FRAME_HEADERS:
-            return marker
         if marker == 0xFF:
             place += 1
         elif marker in _WITHOUT_LENGTH or marker == 0x00:
             place += 2
-        elif marker in (0xD9, 0xDA):
-            return None
         else:
+            yield marker, place
+            if marker in (0xD9, _SCAN):
+                return
             place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return None

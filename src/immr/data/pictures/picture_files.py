@@ -236,7 +236,9 @@ def _loaded(image: Image.Image, content: bytes, min_side_px: int | None) -> tupl
             raise
         return _completed(content, min_side_px), None
     if jpeg.may_lack_lines(image):  # the header may declare more than there are, which is no error either
-        return _completed(content[: content.rfind(_END_OF_JPEG)], min_side_px), None
+        without_end = content[: content.rfind(_END_OF_JPEG)]
+        _completed(jpeg.first_scan(without_end), min_side_px)
+        return _completed(without_end, min_side_px), None
     return image, None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,21 +67,29 @@ class ShopTable:
         Raises:
             ContractError: a part cannot be read, or a column is missing or there twice.
         """
+        for part in self.parts:
+            ids = IntegerIds(partial(self._column, part, rows))
+            for raw, mapped in self._mapped(part, rows, columns):
+                read = ids.read(mapped)
+                yield Chunk(raw, read.select(list(columns)) if columns else read, part)
+
+    def _mapped(
+        self, part: TablePart, rows: int, columns: Sequence[str] | None
+    ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+        """A part's rows, as they are and with the contract's columns."""
         needed = self.mapping.sources_of(columns) if columns else None
         mapping = self.mapping.only(columns) if columns else self.mapping
-        for part in self.parts:
-            # columns that differ by chunk, or that it takes a whole query to know
-            varies = isinstance(part, QueriedPart) or (
-                isinstance(part, FilePart) and part.kind == "JSON-lines"
-            )
-            ids = IntegerIds()
-            if not varies:
-                self._check_columns(part.columns(), part)
-            for batch in part.batches(rows, None if varies else needed):
-                if varies:
-                    self._check_columns(batch.schema.names, part)
-                mapped = ids.read(mapping.apply(batch, part.place))
-                yield Chunk(batch, mapped.select(list(columns)) if columns else mapped, part)
+        # columns that differ by chunk, or that it takes a whole query to know
+        varies = isinstance(part, QueriedPart) or (isinstance(part, FilePart) and part.kind == "JSON-lines")
+        if not varies:
+            self._check_columns(part.columns(), part)
+        for batch in part.batches(rows, None if varies else needed):
+            if varies:
+                self._check_columns(batch.schema.names, part)
+            yield batch, mapping.apply(batch, part.place)
+
+    def _column(self, part: TablePart, rows: int, name: str) -> Iterator[pa.Array]:
+        return (mapped.column(name) for _, mapped in self._mapped(part, rows, [name]))
 
     def _check_columns(self, there: Sequence[str], part: TablePart) -> None:
         after = self.mapping.names(there, part.place)
