@@ -331,6 +331,20 @@ def test_a_user_with_many_queries_is_no_bot_where_times_are_rounded(minutes: int
     assert bots_among(5 * 30 * min(minutes, 20), 0.4) == ([TOO_FAST] if minutes <= 60 else [NO_CLICK])
 
 
+@pytest.mark.parametrize("minutes", [2, 3, 4, 5, 60])
+def test_a_part_of_the_log_may_have_rounded_times(minutes: int) -> None:
+    """Twenty searches in four minutes seemed to be forty in one."""
+
+    def bots_among(queries: int) -> list[str]:
+        busy = crawler(queries, 0)
+        noon = pa.array([NOON + timedelta(minutes=minutes)] * queries, busy.schema.field("ts").type)
+        busy = busy.set_column(busy.schema.get_field_index("ts"), "ts", noon)
+        return [each.rule for each in readout(pa.concat_tables([SHOP, busy]), EXPERIMENT).bots]
+
+    assert bots_among(40) == []
+    assert bots_among(150) == ([TOO_FAST] if minutes < 5 else [])
+
+
 def test_bot_rules_can_be_set() -> None:
     strict = readout(SHOP, EXPERIMENT, bot_policy=BotPolicy(queries_per_minute=1))
     assert strict.withheld is not None

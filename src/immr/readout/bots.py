@@ -49,26 +49,32 @@ def mark_bots(base: duckdb.DuckDBPyConnection, policy: BotPolicy) -> None:
 
     Without timestamps only the second rule applies. If all times of the log are rounded, to ten minutes for example,
     the first rule counts the queries of such a step, and its limit is that of as many minutes. Otherwise, times
-    exactly on five minutes are ignored: some are probably dates or hours, which put many queries into one minute.
+    exactly on five minutes are ignored: some are probably dates or hours, which put many queries into one minute. If
+    all of a user's times in a minute are exactly on it, a part of the log may be rounded to two, three or four
+    minutes, and the limit is that of as many.
     """
-    step_us = max(_step_us(base), MINUTE_US)
+    step_us = _step_us(base)
     base.execute(
         """CREATE TEMP TABLE bots AS
         WITH many AS (  -- few users have enough queries: the rest is skipped
             SELECT user_id FROM queries GROUP BY user_id HAVING count(*) >= least($fast, $silent)),
         theirs AS (SELECT * FROM queries SEMI JOIN many USING (user_id)),
         fast AS (
-            SELECT user_id FROM theirs WHERE $minutes > 1 OR epoch_us(ts) % 300_000_000 <> 0
-            GROUP BY user_id, epoch_us(ts) // $step_us
-            HAVING count(DISTINCT query_id) >= $fast * $minutes AND any_value(ts) IS NOT NULL)
+            SELECT user_id FROM (SELECT *, epoch_us(ts) // $step_us AS slot FROM theirs)
+            WHERE $minutes > 1 OR epoch_us(ts) % 300_000_000 <> 0
+            GROUP BY user_id, slot
+            HAVING any_value(ts) IS NOT NULL AND count(DISTINCT query_id) >= $fast * CASE
+                WHEN $is_rounded OR bool_or(epoch_us(ts) % 60_000_000 <> 0) THEN $minutes
+                WHEN slot % 4 = 0 THEN 4 WHEN slot % 3 = 0 THEN 3 WHEN slot % 2 = 0 THEN 2 ELSE 1 END)
         SELECT DISTINCT user_id, $too_fast AS rule FROM fast
         UNION ALL
         SELECT user_id, $no_click FROM theirs ANTI JOIN fast USING (user_id) GROUP BY user_id
         HAVING count(DISTINCT query_id) >= $silent AND sum(clicks) = 0""",
         {
             "fast": policy.queries_per_minute,
-            "minutes": step_us // MINUTE_US,
-            "step_us": step_us,
+            "minutes": max(step_us // MINUTE_US, 1),
+            "step_us": max(step_us, MINUTE_US),
+            "is_rounded": step_us > 0,
             "silent": policy.queries_without_click,
             "too_fast": TOO_FAST,
             "no_click": NO_CLICK,
