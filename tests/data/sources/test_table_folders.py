@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from immr.data.sources.locations import Location
 from immr.errors import ContractError
 from tests.data.sources.test_shop import admitted, write
 
@@ -27,3 +28,35 @@ def test_a_folder_of_its_name_may_have_pictures_and_notes(tmp_path: Path, name: 
     (tmp_path / "items").mkdir()
     (tmp_path / "items" / name).write_text("x")
     assert [row["title"] for row in admitted(tmp_path, tmp_path)] == ["Tea"]
+
+
+def test_a_folder_of_pictures_beside_the_table_is_not_listed_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million pictures take a thousand requests to S3, for each time that a table is looked for."""
+    for name in ("items/a/1.jpg", "items/b/2.jpg", "items/b/c/3.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    write(tmp_path / "items.parquet")
+    listed, files, first_files = [], Location.files, Location.first_files
+
+    def all_of(self: Location, recursive: bool = False) -> list[Location]:
+        listed.append((self.name, recursive))
+        return files(self, recursive)
+
+    def first_of(self: Location) -> list[Location]:
+        listed.append((self.name, False))
+        return first_files(self)
+
+    monkeypatch.setattr(Location, "files", all_of)
+    monkeypatch.setattr(Location, "first_files", first_of)
+    assert [row["title"] for row in admitted(tmp_path, tmp_path)] == ["Tea"]
+    assert set(listed) == {(tmp_path.name, False), ("items", False), ("a", False)}
+
+
+def test_partitions_beside_a_file_of_the_table_are_found_behind_a_mark_of_spark(tmp_path: Path) -> None:
+    write(tmp_path / "items.parquet")
+    write(tmp_path / "items/day=1/1.parquet")
+    (tmp_path / "items/_SUCCESS").touch()
+    with pytest.raises(ContractError, match="keep one of them"):
+        admitted(tmp_path, tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -91,6 +91,20 @@ class Location:
         """
         return bool(self._info().type == fs.FileType.File)
 
+    def there(self, names: Sequence[str]) -> tuple[list[Location], list[Location]]:
+        """The files and the folders with these names that exist directly below it, asked for all at once.
+
+        A web server has no folders.
+
+        Raises:
+            ContractError: the file system does not answer.
+        """
+        below = [self / name for name in names]
+        infos = self._asked(lambda: self.filesystem.get_file_info([each.path for each in below]))
+        found = [(each, info.type) for each, info in zip(below, infos, strict=True)]
+        files = [each for each, kind in found if kind == fs.FileType.File]
+        return files, [each for each, kind in found if kind == fs.FileType.Directory and not self._is_web]
+
     def problem(self) -> str:
         """Why a web server does not send the file, in parentheses; empty if it does, and elsewhere."""
         if not self._is_web:
@@ -135,6 +149,23 @@ class Location:
         shown = (info for info in found if info.type == fs.FileType.File and not self._is_hidden(info.path))
         files = sorted(shown, key=lambda info: info.path)
         return [self._below(info.path, _state(info)) for info in files]
+
+    def first_files(self) -> list[Location]:
+        """The files of a folder, or of the first folder below it that has any.
+
+        Shows what kind of files are there without listing all of them: a folder of pictures may have a million.
+        """
+        if self._is_web:
+            return []
+        selector = fs.FileSelector(self.path, allow_not_found=True)
+        found = self._asked(lambda: self.filesystem.get_file_info(selector))
+        shown = sorted(
+            (info for info in found if not info.base_name.startswith((".", "_"))), key=lambda info: info.path
+        )
+        if files := [info for info in shown if info.type == fs.FileType.File]:
+            return [self._below(info.path, _state(info)) for info in files]
+        folders = (self._below(info.path) for info in shown if info.type == fs.FileType.Directory)
+        return next((files for each in folders if (files := each.first_files())), [])
 
     def matching(self) -> Iterator[Location]:
         """The files that a path with wildcards matches; `*` stays within a folder, `**` is any number of them.

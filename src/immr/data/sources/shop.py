@@ -163,7 +163,7 @@ class Shop:
         if not location.has_wildcards and not location.is_file():
             if shop.mapping.items.source and not location.is_missing:
                 return shop
-            if location.is_missing or not location.files(recursive=True):
+            if location.is_missing or not location.first_files():
                 raise ContractError(
                     f"there is no file {shop.name}{location.problem()}: give a Parquet, CSV or JSON-lines file of "
                     "the items, or a folder"

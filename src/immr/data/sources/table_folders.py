@@ -45,24 +45,25 @@ def parts_in(location: Location, mapping: TableMap, contract: TableContract) -> 
     name = contract.name
     if is_table(location) and location.is_file():
         return [_file(location, location, mapping, contract)] if name == "items" else []
-    likely = [suffix for suffix in SUFFIXES if not suffix.startswith(".txt")]  # each is a request
-    whole = [path for suffix in likely if (path := location / f"{name}{suffix}").is_file()]
-    found, whole = {path.name for path in whole}, _sure(whole)
-    folders = [name, *(f"{name}{suffix}" for suffix in _SPARKS)]
-    below = {
-        f"{folder}/": (location / folder).files(recursive=True) for folder in folders if folder not in found
-    }
+    likely = [f"{name}{suffix}" for suffix in SUFFIXES if not suffix.startswith(".txt")]
+    whole, folders = location.there(
+        list(dict.fromkeys([*likely, name, *(f"{name}{each}" for each in _SPARKS)]))
+    )
+    whole = _sure([path for path in whole if path.name in likely])
     if len(whole) > 1 or (whole and not may_be_anything(whole[0])):
-        forms = [path.name for path in whole] + [form for form, files in below.items() if _has_table(files)]
+        # of a folder of pictures beside the file, a look at the first is enough
+        forms = [path.name for path in whole]
+        forms += [f"{folder.name}/" for folder in folders if _has_table(folder.first_files())]
         if len(forms) > 1:
             raise ContractError(
                 f"{location.uri} has {' and '.join(forms)}, and each may be the table {name}: keep one of them, and "
                 "remove or rename what is out of date"
             )
         return _files(whole, location, mapping, contract)
+    below = [folder.files(recursive=True) for folder in folders]
     named = (f"{name}-", f"{name}_", f"{name}.txt")
     beside = [each for each in location.files() if each.name.startswith(named)]
-    parts = sorted([*beside, *chain.from_iterable(below.values())], key=lambda each: each.path)
+    parts = sorted([*beside, *chain.from_iterable(below)], key=lambda each: each.path)
     return _files(parts if not whole or _has_table(parts) else whole, location, mapping, contract)
 
 
