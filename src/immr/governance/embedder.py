@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from immr.model.model_recipe import ModelRecipe
+from immr.storage.scratch import scratch
 from immr.types import FloatArray
 
 _READ_ROWS = 4096
@@ -51,7 +52,8 @@ class FrozenEmbedder:
         features, views = ImageFeatures(self._recipe, self._cache_dir), view_names(1)
         features.compute({uri: content for content, uri in uris.items()}, views, Share(threads=self._threads))
         known = features.known(hashes, views)
-        found_NF = np.full((len(hashes), features.dim), np.nan, np.float32)
+        found_NF = scratch((len(hashes), features.dim))
+        found_NF[[row for row, content in enumerate(hashes) if content not in known]] = np.nan
         rows = [row for row, content in enumerate(hashes) if content in known]
         for start in range(0, len(rows), _READ_ROWS):
             part = rows[start : start + _READ_ROWS]

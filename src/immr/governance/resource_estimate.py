@@ -15,9 +15,10 @@ _ENGINE = 6 * GIB  # DuckDB's limit, beyond which it spills to disk
 _SPILLED_PER_IMPRESSION = 60
 _KEY = 16  # bytes for a key of the contract
 _FLOAT = 4
-_COPIES_OF_FEATURES = 2  # of photos: as read, and normalised
 _COPIES_OF_COMPONENTS = 3  # of photos: those compared, and centred with its temporary
-_COPIES_OF_CENTRES = 8  # of classes: four in float64, which are sums, a fold's, the others', whitened
+_COPIES_OF_CENTRES = (
+    8  # of classes with photos: four in float64, which are sums, a fold's, the others', whitened
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ def need(counts: Counts, recipe: GovernanceRecipe, features: int, on_duckdb: boo
         disk += _SPILLED_PER_IMPRESSION * counts.impressions
     if recipe.clean_labels:
         kept = components(counts.queries, counts.items, features)
-        memory += _FLOAT * features * _COPIES_OF_FEATURES * counts.queries
-        memory += _FLOAT * kept * (_COPIES_OF_COMPONENTS * counts.queries + _COPIES_OF_CENTRES * counts.items)
-        disk += (_FLOAT / 2) * features * counts.queries  # the cache of features
+        classes = min(counts.items, counts.queries)
+        memory += _FLOAT * kept * (_COPIES_OF_COMPONENTS * counts.queries + _COPIES_OF_CENTRES * classes)
+        disk += 1.5 * _FLOAT * features * counts.queries  # the cache of features, and a mapped copy
     way_out = "turn the recipe's clean_labels off" if recipe.clean_labels else "use Spark (IMMR_ENGINE_URL)"
     rows = (
         f"{counted(counts.items, 'item')}, {counted(counts.queries, 'photo')} and "

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -67,3 +69,20 @@ def test_without_enough_photos_anywhere_nothing_is_scored() -> None:
     assert (found.nearest_NK == -1).all()
     assert np.isneginf(found.clicked_R).all()
     assert np.isneginf(found.log_sum_NS).all()
+
+
+def test_classes_without_photos_cost_nothing() -> None:
+    """A shop has a class for each item, and photos of few: the sums of all took gigabytes."""
+    few, clicks, truth = scored()
+    rng, spread, count = np.random.default_rng(0), 30_000, 300_000
+    x = rng.standard_normal((CLASSES, FEATURES))[truth] + 0.3 * rng.standard_normal((len(truth), FEATURES))
+    x = power_normalised(x.astype(np.float32))
+    rows = np.arange(len(truth))
+    memberships = rows, truth * spread, np.ones(len(truth), np.float32)
+    tracemalloc.start()
+    many = out_of_fold(x, memberships, rows % 4, clicks * [1, spread], count, 0.1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(many.clicked_R, few.clicked_R)
+    np.testing.assert_array_equal(many.nearest_NK, np.where(few.nearest_NK < 0, -1, few.nearest_NK * spread))
+    assert peak < 40 * count  # bytes; one sum of all classes would take 8 · FEATURES · count

@@ -186,7 +186,7 @@ def test_photos_of_one_session_do_not_vouch_for_each_other() -> None:
         session,
     )
     folds = cleaning._folds(
-        cleaning.power_normalised(features),
+        class_scores.power_normalised(features),
         [fingerprint.of_values(n) for n in range(len(given))],
         labels,
         RECIPE,

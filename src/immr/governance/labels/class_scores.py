@@ -7,8 +7,8 @@ A photo is compared with every class that has enough photos, block by block, but
 the clicked classes' scores, the nearest classes, and the sum over all classes that normalises a softmax. Memory
 grows with N × K, not N × C.
 
-Shapes: N photos, F features, C classes, U of them usable, R clicks, K nearest classes, S sharpness steps, B photos of
-a block.
+Shapes: N photos, F features, C classes, V of them frequent, U of those usable, R clicks, K nearest classes,
+S sharpness steps, B photos of a block.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ def out_of_fold(
     """
     rows, classes, weights = memberships
     folds = int(fold_N.max(initial=0)) + 1
-    whole = _Sums.of(x_NF, rows, classes, weights, class_count)
+    frequent_V = np.flatnonzero(np.bincount(classes, weights, class_count) >= _MIN_SUPPORT)
+    number_C = np.full(class_count, -1, np.int64)
+    number_C[frequent_V] = np.arange(len(frequent_V))
+    whole = _Sums.of(x_NF, rows, number_C[classes], weights, len(frequent_V))
     keep = min(nearest, class_count)
     found = ClassScores(
         np.full(len(clicks_R2), -np.inf),
@@ -88,16 +91,17 @@ def out_of_fold(
         class_count,
     )
     by_row = np.argsort(clicks_R2[:, 0], kind="stable")
-    for fold in range(folds):  # one at a time: a fold's sums take 8 bytes × C × F
+    for fold in range(folds):  # one at a time: a fold's sums take 8 bytes × V × F
         inside = fold_N[rows] == fold
-        own = _Sums.of(x_NF, rows[inside], classes[inside], weights[inside], class_count)
+        own = _Sums.of(x_NF, rows[inside], number_C[classes[inside]], weights[inside], len(frequent_V))
         others = whole.without(own)
-        usable_U = np.flatnonzero(others.weight_C >= _MIN_SUPPORT)
-        if not len(usable_U):
+        usable_M = np.flatnonzero(others.weight_V >= _MIN_SUPPORT)
+        if not len(usable_M):
             continue
+        usable_U = frequent_V[usable_M]
         column_C = np.full(class_count, -1, np.int64)
         column_C[usable_U] = np.arange(len(usable_U))
-        compare = others.comparison(ridge, usable_U)
+        compare = others.comparison(ridge, usable_M)
         members = np.flatnonzero(fold_N == fold)
         size = max(1, min(_BLOCK_ROWS, _BLOCK_CELLS // len(usable_U)))
         for start in range(0, len(members), size):
@@ -162,38 +166,54 @@ def _fill_clicked(
 
 @dataclass(frozen=True)
 class _Sums:
-    """Σ w and Σ w x for each class, and Σ w x xᵀ over all.
+    """Σ w and Σ w x for each class that may be compared, and Σ w, Σ w x and Σ w x xᵀ over all.
+
+    Most classes of a large shop have too few photos to be compared; they count in the sums over all.
 
     In float64: the number of threads that share a product shows in its last bits, far below the fourth
     digit that scores are rounded to.
     """
 
-    weight_C: Any
-    x_CF: Any
+    weight_V: Any
+    x_VF: Any
+    weight: float
+    x_F: Any
     xx_FF: Any
 
     def without(self, own: _Sums) -> _Sums:
-        return _Sums(self.weight_C - own.weight_C, self.x_CF - own.x_CF, self.xx_FF - own.xx_FF)
+        return _Sums(
+            self.weight_V - own.weight_V,
+            self.x_VF - own.x_VF,
+            self.weight - own.weight,
+            self.x_F - own.x_F,
+            self.xx_FF - own.xx_FF,
+        )
 
     @classmethod
-    def of(cls, x_NF: FloatArray, rows: Ints, classes: Ints, weights: FloatArray, class_count: int) -> _Sums:
+    def of(cls, x_NF: FloatArray, rows: Ints, numbers: Ints, weights: FloatArray, count: int) -> _Sums:
+        """`numbers` are below `count`; −1 for a class that is not compared."""
         features = x_NF.shape[1]
-        sums_CF, sums_FF = np.zeros((class_count, features)), np.zeros((features, features))
+        sums_VF, sums_FF = np.zeros((count, features)), np.zeros((features, features))
+        sums_F = np.zeros(features)
         for start in range(0, len(rows), _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
             x = x_NF[rows[block]].astype(np.float64)
             weighted = x * weights[block, None]
-            np.add.at(sums_CF, classes[block], weighted)
+            compared = numbers[block] >= 0
+            np.add.at(sums_VF, numbers[block][compared], weighted[compared])
+            sums_F += weighted.sum(axis=0)
             sums_FF += weighted.T @ x
-        return cls(np.bincount(classes, weights, class_count), sums_CF, sums_FF)
+        compared = numbers >= 0
+        weight_V = np.bincount(numbers[compared], weights[compared], count)
+        return cls(weight_V, sums_VF, float(weights.sum(dtype=np.float64)), sums_F, sums_FF)
 
     def comparison(self, ridge: float, usable_U: Ints) -> Any:
         """A function from (B, F) features to (B, U) scores."""
         from scipy.linalg import solve_triangular
 
-        whole = max(float(self.weight_C.sum()), 1e-12)
-        mean_F = self.x_CF.sum(axis=0) / whole
-        centres_UF = self.x_CF[usable_U] / self.weight_C[usable_U, None] - mean_F
+        whole = max(self.weight, 1e-12)
+        mean_F = self.x_F / whole
+        centres_UF = self.x_VF[usable_U] / self.weight_V[usable_U, None] - mean_F
         spread_FF = self.xx_FF / whole - np.outer(mean_F, mean_F)
         features = len(spread_FF)
         raised = ridge * max(float(np.trace(spread_FF)) / features, 1e-12)

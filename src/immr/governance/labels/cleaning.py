@@ -26,7 +26,6 @@ from immr.governance.labels.class_scores import (
     ClassScores,
     Doubles,
     Ints,
-    power_normalised,
 )
 from immr.governance.labels.confusion import Resemblance, calibrated, look_alikes
 from immr.governance.labels.principal_components import compact
@@ -104,9 +103,7 @@ def clean(
         recipe: folds, rounds and thresholds.
         nearest: classes that each photo is compared with, besides the clicked ones.
     """
-    seen_N = np.asarray(np.isfinite(features_NF).all(axis=1))
-    finite_NF = features_NF if seen_N.all() else np.where(seen_N[:, None], features_NF, 0)
-    x_NF = compact(power_normalised(finite_NF), labels.class_count)
+    x_NF, seen_N = compact(features_NF, labels.class_count)
     fold_N = _folds(x_NF, hashes, labels, recipe)
     fit_N = np.where(seen_N & labels.settled_N, labels.weight_N, 0).astype(np.float32)
     rows = np.flatnonzero(fit_N > 0)

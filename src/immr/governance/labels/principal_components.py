@@ -8,8 +8,11 @@ Shapes: N photos, F features, K components, S sampled photos.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from immr.governance.labels.class_scores import Bools, power_normalised
 from immr.types import FloatArray
 
 MOST_CELLS = 2**27  # photos or classes × features that are kept whole
@@ -23,24 +26,47 @@ def components(photos: int, classes: int, features: int) -> int:
     return features if max(photos, classes) * features <= MOST_CELLS else min(features, COMPONENTS)
 
 
-def compact(x_NF: FloatArray, classes: int) -> FloatArray:
-    """(N, K) principal components of the photos; `x_NF` itself where it is small enough.
+def compact(features_NF: FloatArray, classes: int) -> tuple[FloatArray, Bools]:
+    """Power-normalised features, (N, K): their principal components, or all of them if they are small enough.
+
+    The features are read block by block, so they may be in a file that is larger than memory.
 
     Args:
-        x_NF: features in the same order whenever the data are the same, because evenly spaced rows are sampled.
+        features_NF: in the same order whenever the data are the same, because evenly spaced rows are sampled.
         classes: C.
+
+    Returns:
+        (N, K), of zeros for a photo whose features are not finite; and (N,) whether they are.
     """
-    photos, features = x_NF.shape
+    photos, features = features_NF.shape
     kept = components(photos, classes, features)
-    if kept == features:
-        return x_NF
-    sample_SF = x_NF[:: -(-photos // _SAMPLED)].astype(np.float64)
-    mean_F = sample_SF.mean(axis=0)
-    spread_FF = (sample_SF - mean_F).T @ (sample_SF - mean_F)
-    basis_FK = np.linalg.eigh(spread_FF)[1][:, : -kept - 1 : -1].astype(np.float32)
-    basis_FK *= np.sign(basis_FK[np.abs(basis_FK).argmax(axis=0), np.arange(kept)])
+    seen_N = np.empty(photos, bool)
     compact_NK = np.empty((photos, kept), np.float32)
+    project = _projection(features_NF, kept) if kept < features else None
     for start in range(0, photos, _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
-        compact_NK[block] = (x_NF[block] - mean_F.astype(np.float32)) @ basis_FK
-    return compact_NK
+        rows_BF, seen_N[block] = _normalised(features_NF[block])
+        compact_NK[block] = project(rows_BF) if project else rows_BF
+    return compact_NK, seen_N
+
+
+def _projection(features_NF: FloatArray, kept: int) -> Callable[[FloatArray], FloatArray]:
+    """From (B, F) to (B, K), fitted to a sample."""
+    sample_SF = _normalised(features_NF[:: -(-len(features_NF) // _SAMPLED)])[0].astype(np.float64)
+    mean_F = sample_SF.mean(axis=0)
+    sample_SF -= mean_F
+    basis_FK = np.linalg.eigh(sample_SF.T @ sample_SF)[1][:, : -kept - 1 : -1].astype(np.float32)
+    basis_FK *= np.sign(basis_FK[np.abs(basis_FK).argmax(axis=0), np.arange(kept)])
+
+    def project(rows_BF: FloatArray) -> FloatArray:
+        rows_BK: FloatArray = (rows_BF - mean_F.astype(np.float32)) @ basis_FK
+        return rows_BK
+
+    return project
+
+
+def _normalised(features_BF: FloatArray) -> tuple[FloatArray, Bools]:
+    seen_B = np.asarray(np.isfinite(features_BF).all(axis=1))
+    return power_normalised(
+        features_BF if seen_B.all() else np.where(seen_B[:, None], features_BF, 0)
+    ), seen_B

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from immr.data.training_set import HELD_OUT
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.labels.class_scores import Bools, Ints, power_normalised
+from immr.governance.labels.class_scores import Bools, Ints
 from immr.governance.labels.principal_components import compact
 from immr.governance.splits.periods import DAY_US, periods
 from immr.governance.splits.scenes import scenes
@@ -63,9 +63,7 @@ def sides(photos: pa.Table, features_NF: FloatArray | None, recipe: GovernanceRe
     if features_NF is None:
         scene_N = content_N
     else:
-        seen_N1 = np.isfinite(features_NF).all(axis=1, keepdims=True)
-        finite_NF = features_NF if seen_N1.all() else np.where(seen_N1, features_NF, 0)
-        x_NF = compact(power_normalised(finite_NF), len(np.unique(class_N)))
+        x_NF, _ = compact(features_NF, len(np.unique(class_N)))
         # after a gap, photos that are merely alike show what later searches will show, too
         reach = recipe.near_copy_reach if chosen.after_training else recipe.held_out_reach
         scene_N = scenes(x_NF, class_N, reach, content_N)
