@@ -44,7 +44,7 @@ def fill(shop: Path, cache_dir: Path, recipe: Recipe, seed: int = 0) -> None:
     """
     table = pq.read_table(shop / "items.parquet")
     images = ImageFeatures(recipe.model, cache_dir)
-    centre_KF = np.random.default_rng([seed, 5]).standard_normal((_KINDS, images.dim), dtype=np.float32)
+    centre_KF = np.random.default_rng([seed, 5]).standard_normal((2 * _KINDS, images.dim), dtype=np.float32)
     truth = pq.read_table(shop / "truth.parquet")["item_id"].to_pylist()
     for folder, item_N in (("catalogue", range(len(table))), ("photos", [int(each[1:]) for each in truth])):
         for start, item_B in _blocks(item_N):
@@ -66,9 +66,8 @@ def _pictures(centre_KF: FloatArray, item_B: Sequence[int], rng: np.random.Gener
     """(B, 1, F): an item mixes two centres, in the same shares in each of its pictures."""
     number_B = np.array(item_B)
     share_B1 = 0.5 + (number_B // _KINDS**2 % 10)[:, None] / 20
-    mixed_BF = (
-        share_B1 * centre_KF[number_B % _KINDS] + (1 - share_B1) * centre_KF[number_B // _KINDS % _KINDS]
-    )
+    one_BF, other_BF = centre_KF[number_B % _KINDS], centre_KF[_KINDS + number_B // _KINDS % _KINDS]
+    mixed_BF = share_B1 * one_BF + (1 - share_B1) * other_BF
     noise_BF = rng.standard_normal(mixed_BF.shape, dtype=np.float32)
     return (mixed_BF + _NOISE * noise_BF)[:, None]
 

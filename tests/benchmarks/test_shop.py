@@ -9,12 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.shop import __main__ as shop
-from benchmarks.shop import padded
+from benchmarks.shop import known_features, padded
+from benchmarks.shop.loop import small_recipe
 from benchmarks.shop.measured import run
 from benchmarks.shop.pictures import Thing, write_catalogue_picture, write_photo
 from benchmarks.shop.tables import BOT_QUERIES, Size, write, write_events
 from immr.data.pictures.picture_files import load
 from immr.data.validation.tables import admit
+from immr.model.features.image_features import ImageFeatures
+from immr.model.features.text_features import TextFeatures, document_text
+from immr.storage.fingerprint import of_file
+from immr.types import Item
 
 SIZE = Size(items=60, queries=4_000, impressions=40_000)
 
@@ -99,3 +104,20 @@ def test_the_growth_exponent_is_the_slope_between_sizes() -> None:
     assert shop._exponent(found, "index") == pytest.approx(0)
     assert 0 < shop._exponent(found, "total") < 1
     assert shop._exponent({1_000: found[1_000]}, "total") is None
+
+
+def test_known_features_are_those_of_the_pictures_and_texts(tmp_path: Path) -> None:
+    recipe = small_recipe()
+    write(Size(items=30, queries=40, impressions=200), tmp_path, drawn=4)
+    known_features.fill(tmp_path, tmp_path / "cache", recipe)
+    images = ImageFeatures(recipe.model, tmp_path / "cache")
+    truth = [int(each[1:]) for each in pq.read_table(tmp_path / "truth.parquet")["item_id"].to_pylist()]
+    pictures = {
+        name: images.read([of_file(tmp_path / name / f"{number}.jpg") for number in range(count)], ["fit"])
+        for name, count in (("catalogue", 30), ("photos", 40))
+    }
+    items_NF, photos_QF = (rows[:, 0, 0].astype(np.float32) for rows in pictures.values())
+    assert (np.argmax(photos_QF @ items_NF.T, axis=1) == truth).mean() > 0.9
+    [row] = pq.read_table(tmp_path / "items.parquet").slice(7, 1).to_pylist()
+    text = document_text(Item(**{name: row[name] for name in Item.__dataclass_fields__ if name in row}))
+    assert TextFeatures(recipe.model, tmp_path / "cache").read([text]).longest == known_features.TOKENS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,3 +118,32 @@ def test_a_lookup_opens_files_once_and_reads_no_values(
     for number in range(3):
         assert reader.has([f"{number}", "missing"]) == {f"{number}"}
     assert len(opened) == array_store._SMALL_FILES - 1
+
+
+def test_a_lookup_does_not_search_each_of_many_large_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 500 files, as for a million pictures, a step looked 4,000 times for 256 keys, at 23 ms."""
+    monkeypatch.setattr(array_store, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(array_store, "_SEARCHED_FILES", 4)
+    store = ArrayStore(tmp_path, np.float16)
+    names = [f"key {number}" for number in range(30)]
+    for number in range(0, 30, 3):
+        store.add({names[row]: np.full((1, 2), row) for row in range(number, number + 3)})
+    assert store.has([*names, "other"]) == set(names)
+    searched = []
+    rows = array_store._File.rows
+
+    def noted(self: Any, wanted_M: Any) -> Any:
+        searched.append(self.path)
+        return rows(self, wanted_M)
+
+    monkeypatch.setattr(array_store._File, "rows", noted)
+    found = store.get(names[::-1])
+    assert [found[name].tolist() for name in names] == [[[row, row]] for row in range(30)]
+    assert not searched
+    store.add({"new": np.zeros((1, 2))})
+    assert store.has(["new", names[4]]) == {"new", names[4]}
+    assert len(searched) == 1
+    files(tmp_path)[0].unlink()
+    assert len(store.has([*names, "new"])) in (28, 30)
