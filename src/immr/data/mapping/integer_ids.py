@@ -53,13 +53,13 @@ class IntegerIds:
 
 
 def _is_text(ids: pa.Array) -> bool:
-    return pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)
+    return bool(pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type))
 
 
 def _all_whole(ids: pa.Array) -> bool:
     """Whether all ids that are given are whole numbers."""
     if not _is_text(ids):
-        return pa.types.is_integer(ids.type) or pa.types.is_null(ids.type)
+        return bool(pa.types.is_integer(ids.type) or pa.types.is_null(ids.type))
     texts = pc.utf8_trim_whitespace(ids.drop_null())
     given = texts.filter(pc.invert(pc.is_in(texts, value_set=pa.array(["", *MISSING_VALUES], texts.type))))
-    return pc.all(pc.match_substring_regex(given, _WHOLE_NUMBER)).as_py() is not False
+    return bool(pc.all(pc.match_substring_regex(given, _WHOLE_NUMBER), min_count=0).as_py())

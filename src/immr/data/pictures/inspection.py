@@ -36,6 +36,8 @@ def inspect(uri: str, min_side_px: int | None, fetched: Fetched | None = None) -
     if fetched and fetched.path is None:
         return _judged(Inspection(uri, "", NOT_FETCHED, fetched.failure, uri), min_side_px)
     place = str(fetched.path) if fetched else uri
+    if "://" not in place:
+        place = picture_files.existing(place)
     try:
         content = picture_files.read(place)
     except DataError as error:

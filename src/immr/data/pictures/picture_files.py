@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import unicodedata
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -174,13 +175,31 @@ def path_of(uri: str) -> Path:
         ValueError: not a URI.
     """
     if "://" not in uri:
-        return Path(uri)
+        return Path(existing(uri))
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         raise DataError(
             f"images are read from paths and file:// URIs, not from {uri}: copy the images to a folder first"
         )
-    return Path(unquote(parts.path))
+    return Path(existing(unquote(parts.path)))
+
+
+def existing(path: str) -> str:
+    """The path of a file whose name has letters such as "é" in another normal form, as macOS writes them.
+
+    The same path if it exists, and if none exists in another form.
+    """
+    try:
+        if path.isascii() or Path(path).exists():
+            return path
+        found = Path()
+        for part in Path(path).parts:
+            forms = (unicodedata.normalize(form, part) for form in ("NFC", "NFD"))
+            names = dict.fromkeys((part, *forms))
+            found = next(found / name for name in names if (found / name).exists())
+        return str(found)
+    except (OSError, ValueError, StopIteration):  # ValueError: a zero byte
+        return path
 
 
 def is_file(uri: str) -> bool:
