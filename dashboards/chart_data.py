@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from statistics import median
 
+from markupsafe import Markup
+
 from immr.charts.bars import Bar
 from immr.charts.lines import Point, Series
 from immr.evaluation.proportions import ClusterSums, share_interval
@@ -62,12 +64,25 @@ class VersionBucket:
 
 
 @dataclass(frozen=True, slots=True)
+class CtrRow:
+    """One version's CTR in one time bucket, as text. `when` is `start` in UTC."""
+
+    start: datetime
+    when: str
+    version: str
+    clicks: str
+    impressions: str
+    ctr: str
+    interval: str
+
+
+@dataclass(frozen=True, slots=True)
 class CtrLines:
-    """CTR by version over time, as series and as rows (time, version, clicks, impressions, CTR, interval)."""
+    """CTR by version over time, as series and as rows, newest first."""
 
     bucket_s: int
     series: Sequence[Series]
-    rows: Sequence[tuple[str, str, str, str, str, str]]
+    rows: Sequence[CtrRow]
 
 
 def ctr_buckets(events: EventLog) -> tuple[int, list[VersionBucket]]:
@@ -149,13 +164,20 @@ def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[st
                 f"{version}, {when}: {percent(ctr)} ({interval}), "
                 f"{counted(bucket.clicks, 'click')} on {counted(bucket.impressions, 'impression')}"
             )
-            points.append(Point(bucket.start.timestamp() + size_s / 2, ctr, low, high, label))
-            rows.append(
-                (when, version, f"{bucket.clicks:,}", f"{bucket.impressions:,}", percent(ctr), interval)
-            )
+            start_s = bucket.start.timestamp()
+            points.append(Point(start_s + size_s / 2, ctr, low, high, label, when, start_s))
+            sums = f"{bucket.clicks:,}", f"{bucket.impressions:,}"
+            rows.append(CtrRow(bucket.start, when, version, *sums, percent(ctr), interval))
         name = f"{version} ({running[version]})" if version in running else version
         series.append(Series(name, points, colour))
-    return CtrLines(size_s, series, sorted(rows, reverse=True))
+    rows.sort(key=lambda row: (row.start, row.version), reverse=True)
+    return CtrLines(size_s, series, rows)
+
+
+def moment(when: datetime, pattern: str = "%d %b %Y %H:%M") -> Markup:
+    """A time in UTC, which the browser shows in its own time zone."""
+    utc = when.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(utc.isoformat(), utc.strftime(pattern))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import wait
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -270,6 +271,8 @@ def _templates() -> Environment:
     environment.filters["percent"] = chart_data.percent
     environment.filters["ordinal"] = chart_data.ordinal
     environment.filters["span"] = chart_data.span
+    environment.filters["moment"] = chart_data.moment
+    environment.filters["parsed"] = datetime.fromisoformat
     environment.filters["counted"] = counted
     environment.filters["leaf"] = lambda category: category.rsplit("/", 1)[-1]
     return environment

@@ -21,7 +21,7 @@ from immr.readout.formats.text import metric_name, verdicts
 
 _SHOWN_RANKS = (1, 2, 3, 5, 10)
 _MAX_CATEGORIES = 6
-_MAX_TESTS = 20
+_NEWEST_TESTS, _MAX_TESTS = 5, 100
 _WIDE_PX, _NARROW_PX = 940, 330
 
 
@@ -78,9 +78,12 @@ def _readout_context(sources: Sources) -> dict[str, Any]:
 
 
 def _history_context(sources: Sources) -> dict[str, Any]:
-    tests = sources.live.history()[:_MAX_TESTS]
+    history = sources.live.history()
+    tests = history[:_MAX_TESTS]
     return {
         "tests": tests,
+        "newest": _NEWEST_TESTS,
+        "older": len(history) - len(tests),
         "reports": {test.name for test in tests if sources.live.test_report(test.name).is_file()},
     }
 

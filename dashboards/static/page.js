@@ -91,11 +91,30 @@
   const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
   const label = () => {
     for (const table of document.querySelectorAll("table:not([role])")) {
-      const names = [...table.querySelectorAll("thead th, thead td")].map((cell) => cell.innerText.replace(/\s+/g, " "));
+      const names = [...table.querySelectorAll("thead th, thead td")].map((cell) => cell.textContent.replace(/\s+/g, " ").trim()); // innerText is empty while details are closed
       for (const element of [table, ...table.querySelectorAll("thead, tbody, tr, td")]) element.setAttribute("role", roles[element.tagName]);
       for (const heading of table.querySelectorAll("th")) heading.setAttribute("role", heading.scope === "row" ? "rowheader" : "columnheader");
       for (const row of table.querySelectorAll("tbody tr")) [...row.children].forEach((cell, place) => { cell.dataset.label = names[place] || ""; });
     }
+  };
+
+  // The server writes times in UTC. Those with a time of day are shown in the browser's zone; days of UTC stay.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const local = (utc, at) => {
+    const parts = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+    if (/:..:/.test(utc)) parts.second = "2-digit";
+    if (/[a-z]/.test(utc)) Object.assign(parts, { day: "2-digit", month: "short" });
+    if (/ \d{4} /.test(utc)) parts.year = "numeric";
+    return new Intl.DateTimeFormat("en-GB", parts).format(at).replace(",", "");
+  };
+  const showLocalTimes = () => {
+    if (zone === "UTC") return;
+    for (const each of document.querySelectorAll("time:not([data-local]), [data-time]:not([data-local])")) {
+      const utc = each.dataset.utc || each.textContent, at = new Date(each.dateTime || 1000 * each.dataset.time);
+      each.dataset.local = "";
+      if (utc.includes(":")) each.textContent = each.textContent.replace(utc, local(utc, at));
+    }
+    for (const each of document.querySelectorAll("[data-zone]")) each.textContent = zone;
   };
 
   // Terms explain themselves when pointed at, focused or tapped. Escape closes the explanation.
@@ -133,9 +152,11 @@
   document.addEventListener("htmx:afterSwap", () => {
     for (const id of open) if (byId(id)) byId(id).open = true;
     label();
+    showLocalTimes();
     announce();
   });
   label();
+  showLocalTimes();
   setTimeout(announce, 500); // a status that is there from the start is not announced
   setInterval(() => {
     if (document.visibilityState === "visible") htmx.trigger(document.body, "refresh");

@@ -42,6 +42,18 @@ def test_each_series_has_a_line_a_band_and_its_points() -> None:
     ] * 2
 
 
+def test_a_page_can_tell_which_texts_are_times() -> None:
+    timed = [
+        Point(120.0 * at, 1.0, 1.0, 1.0, f"00:0{2 * at}: 100 %", f"00:0{2 * at}", 120.0 * at)
+        for at in range(3)
+    ]
+    root = drawn(Series("a", timed))
+    ticks = [text.attrib.get("data-time") for text in root.iterfind(f"{SVG}text") if ":" in (text.text or "")]
+    assert ticks == ["0", "60", "120", "180", "240"]
+    titles = [dict(title.attrib) for title in root.iterfind(f"{SVG}g/{SVG}title")]
+    assert titles[1] == {"data-time": "120", "data-utc": "00:02"}
+
+
 def test_a_higher_value_is_higher_on_the_page() -> None:
     line = drawn(Series("a", points(1, 4))).find(f"{SVG}polyline")
     assert line is not None

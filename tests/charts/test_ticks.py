@@ -31,4 +31,6 @@ def test_time_ticks_are_round() -> None:
         "00:01:00",
     ]
     assert [text for _, text in time_ticks(0, 86400, 4)][1] == "06:00"
+    beyond_a_day = [text for _, text in time_ticks(0, 2 * 86400, 8)]
+    assert beyond_a_day[:3] == ["01 Jan 00:00", "01 Jan 06:00", "01 Jan 12:00"]
     assert all(math.fmod(at_s, 86400) == 0 for at_s, _ in time_ticks(5e8, 5e8 + 40 * 86400, 4))

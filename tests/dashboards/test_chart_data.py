@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
 
 from dashboards.chart_data import (
+    CtrRow,
     VersionBucket,
     bucket_size,
     by_version,
@@ -14,6 +15,7 @@ from dashboards.chart_data import (
     ctr_lines,
     latency_bars,
     merge_sparse,
+    moment,
     percent,
     span,
 )
@@ -134,8 +136,20 @@ def test_running_versions_come_first() -> None:
     )
     assert [one.name for one in lines.series] == ["immr-9 (champion)", "immr-1"]
     assert lines.series[0].points[0].value == pytest.approx(0.2)
-    assert ("12:00:00", "immr-1", "1", "10", "10.0 %", "1.3 % to 47.7 %") in lines.rows
+    assert CtrRow(START, "12:00:00", "immr-1", "1", "10", "10.0 %", "1.3 % to 47.7 %") in lines.rows
     assert lines.series[1].points[0].label.endswith(", 1 click on 10 impressions")
+
+
+def test_rows_are_newest_first_beyond_the_end_of_a_month() -> None:
+    """As text, 31 May would be after 1 June."""
+    days = [bucket(86400 * day, "a", 100, 9) for day in (29, 30, 31)]
+    rows = ctr_lines(86400, by_version(days), {}).rows
+    assert [row.when for row in rows] == ["01 Jun 2024", "31 May 2024", "30 May 2024"]
+
+
+def test_a_moment_names_itself_in_utc() -> None:
+    there = datetime(2024, 5, 1, 14, 30, tzinfo=timezone(timedelta(hours=2)))
+    assert moment(there) == '<time datetime="2024-05-01T12:30:00+00:00">01 May 2024 12:30</time>'
 
 
 def test_latency_is_by_version_and_without_previews() -> None:

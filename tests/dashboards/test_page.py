@@ -86,7 +86,7 @@ def test_the_whole_page(page: TestClient) -> None:
         "in steps of 5 seconds",
         "immr-1 (champion)",
         "The challenger is better",
-        "Last entry in the promotion log: wait, 2024-05-01 12:05 UTC.",
+        "Last entry in the promotion log: wait, 01 May 2024 12:05 ( UTC ).",
         "matches the weights",
         "2,640 training photos in 81 classes.",
         "Its file is missing. Run the pipeline again.",

@@ -7,11 +7,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from immr.experiment.definition import load
+from immr.experiment.history import TestEvent, append
 from tests.support.page_home import STARTED, add_drift, add_history, add_reports, fill
 from tests.support.patience import until
 from tests.support.upstream_process import REGIONS, free_port, picture, process_on, seen_by, upstream
@@ -402,3 +404,47 @@ def test_a_phone_scrolls_vertically_only(browser: Browser, address: str, photo: 
     assert page.evaluate(CUT) == []
     expect(page.locator("#readout tbody td").first).to_have_attribute("data-label", "immr-1 champion")
     page.close()
+
+
+def test_rows_of_a_closed_table_become_cards_with_names_too(browser: Browser, address: str) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 740})
+    page.goto(address)
+    expect(page.locator("#ctr [aria-busy=true]")).to_have_count(0)
+    names = [
+        cell.get_attribute("data-label")
+        for cell in page.locator("#ctr-figures tbody tr").first.locator("td").all()
+    ]
+    assert names == ["from", "version", "clicks", "impressions", "CTR", "95 % interval"]
+    page.close()
+
+
+def test_times_are_in_the_browsers_zone(browser: Browser, address: str) -> None:
+    page = browser.new_page(timezone_id="America/New_York")
+    page.goto(address)
+    expect(page.locator("#history time").first).to_have_text("01 May 2024 08:00")  # 12:00 UTC
+    expect(page.locator("#history caption")).to_contain_text("times in America/New_York")
+    expect(page.locator("#ctr .lead")).to_contain_text("(America/New_York)")
+    expect(page.locator("#ctr svg:visible text[data-time]").first).to_contain_text("08:0")
+    titles = page.locator("#ctr svg:visible .dot title").all_text_contents()
+    assert titles and all(", 08:0" in title for title in titles)
+    page.close()
+
+
+def test_many_tests_with_long_names_and_html_are_text(browser: Browser, tmp_path: Path, photo: Path) -> None:
+    fill(tmp_path, ["http://127.0.0.1:9"], 0, STARTED)
+    html, name = "<img src=x onerror=window.ran=1><script>window.ran=1</script>", "brand-" * 30
+    for number in range(7):
+        event = TestEvent(STARTED, f"{html}-{number}", "started", html, name, name, 0.5)
+        for what in ("started", "kept"):
+            append(tmp_path / "experiment" / "history.jsonl", replace(event, what=what, reason=html + name))  # type: ignore[arg-type]
+    with served_page(tmp_path, photo.parent) as url:
+        page = browser.new_page(viewport={"width": 360, "height": 740})
+        page.goto(url)
+        expect(page.locator("#history tbody tr:visible")).to_have_count(5)
+        page.get_by_text("2 earlier tests").click()
+        expect(page.locator("#history tbody tr:visible")).to_have_count(7)
+        assert page.evaluate("[window.ran, document.documentElement.scrollWidth]") == [None, 360]
+        assert page.evaluate(CUT) == []
+        page.set_viewport_size({"width": 1280, "height": 900})
+        assert page.evaluate(CUT) == []
+        page.close()

@@ -17,13 +17,18 @@ Ticks = Callable[[float, float, int], list[tuple[float, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A value with its interval. `x` is a number, or a time in seconds since 1970; `label` shows on hover."""
+    """A value with its interval. `x` is a number, or a time in seconds since 1970; `label` shows on hover.
+
+    `when` is the part of the label that names the moment `when_s`, in UTC.
+    """
 
     x: float
     value: float
     low: float
     high: float
     label: str
+    when: str = ""
+    when_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +128,9 @@ def _value_axis(frame: _Frame, value_text: Callable[[float], str]) -> list[Marku
 def _x_axis(frame: _Frame, x_ticks: Ticks) -> list[Markup]:
     about = max(2, int((frame.right - frame.left) / 95))
     leftmost, rightmost, y = frame.left + 20, frame.right - 22, frame.bottom + 20
+    is_time = x_ticks is time_ticks
     return [
-        svg.text(min(max(frame.x(x), leftmost), rightmost), y, text, "tick middle")
+        svg.text(min(max(frame.x(x), leftmost), rightmost), y, text, "tick middle", x if is_time else None)
         for x, text in x_ticks(frame.first_x, frame.last_x, about)
     ]
 
@@ -149,7 +155,12 @@ def _line(line: Series, frame: _Frame) -> Markup:
 
 def _dot(line: Series, point: Point, frame: _Frame) -> Markup:
     x, y = svg.number(frame.x(point.x)), svg.number(frame.y(point.value))
+    moment = (
+        Markup(' data-time="{}" data-utc="{}"').format(svg.number(point.when_s), point.when)
+        if point.when
+        else ""
+    )
     return Markup(
-        '<g class="dot {css_class}"><title>{label}</title>'
+        '<g class="dot {css_class}"><title{moment}>{label}</title>'
         '<circle cx="{x}" cy="{y}" r="3"/><circle class="reach" cx="{x}" cy="{y}" r="9"/></g>'
-    ).format(css_class=line.css_class, label=point.label, x=x, y=y)
+    ).format(css_class=line.css_class, label=point.label, moment=moment, x=x, y=y)

@@ -26,10 +26,14 @@ def svg(
     return head + Markup("").join(parts) + Markup("</svg>")
 
 
-def text(x: float, y: float, content: str, classes: str) -> Markup:
-    """Text with its baseline at y; the classes "end" and "middle" set its anchor."""
-    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
-        classes, number(x), number(y), escape(content)
+def text(x: float, y: float, content: str, classes: str, time_s: float | None = None) -> Markup:
+    """Text with its baseline at y; the classes "end" and "middle" set its anchor.
+
+    With `time_s` (since 1970) the content is that moment in UTC, which a page may show in its reader's time zone.
+    """
+    moment = Markup("") if time_s is None else Markup(' data-time="{}"').format(number(time_s))
+    return Markup('<text class="{}" x="{}" y="{}"{}>{}</text>').format(
+        classes, number(x), number(y), moment, escape(content)
     )
 
 

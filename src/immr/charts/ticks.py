@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+_DAY_S = 86400
+_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, _DAY_S)
 
 
 def nice_steps(low: float, high: float, about: int) -> list[float]:
@@ -28,8 +29,11 @@ def number_ticks(low: float, high: float, about: int) -> list[tuple[float, str]]
 def time_ticks(low_s: float, high_s: float, about: int) -> list[tuple[float, str]]:
     """Round moments between two times (seconds since 1970, UTC), each with its text."""
     raw = (high_s - low_s) / max(1, about)
-    step = next((step for step in _STEPS_S if step >= raw), 86400 * max(1, math.ceil(raw / 86400)))
-    pattern = "%d %b" if step >= 86400 else "%H:%M" if step >= 60 else "%H:%M:%S"
+    step = next((step for step in _STEPS_S if step >= raw), _DAY_S * max(1, math.ceil(raw / _DAY_S)))
+    within_a_day = high_s - low_s <= _DAY_S
+    pattern = (
+        "%d %b" if step >= _DAY_S else "%H:%M:%S" if step < 60 else "%H:%M" if within_a_day else "%d %b %H:%M"
+    )
     first, last = math.ceil(low_s / step), math.floor(high_s / step)
     return [
         (number * step, datetime.fromtimestamp(number * step, UTC).strftime(pattern))

@@ -62,7 +62,8 @@ class ProgressBar:
         now = time.monotonic()
         self._next_at = now + _EVERY_S
         rate = (self._done - self._from) / max(1e-9, now - self._started)
-        pace = f", {rate:.3g} {self._unit}/s" if rate else ""
+        pace = f", {rate:,.0f}" if rate >= 100 else f", {rate:.3g}"
+        pace = f"{pace} {self._unit}/s" if rate else ""
         if rate and self._total:
             pace += f", {_duration(max(0, self._total - self._done) / rate)} left"
         if self._shown:
