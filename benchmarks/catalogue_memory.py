@@ -37,6 +37,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.data.catalogue_changes import changes_between
 from immr.data.contract import ITEMS
 from immr.evaluation import metrics
@@ -156,7 +157,7 @@ def main(
     items: Annotated[list[int], typer.Option(help="Sizes of the catalogue.")] = [50_000, 200_000],  # noqa: B006
     only: Annotated[str, typer.Option(help="Run only this part, in this process.")] = "",
     folder: Annotated[Path, typer.Option(help="Of the catalogue's files.")] = Path(),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure and print a table."""
     if only:
@@ -180,8 +181,7 @@ def main(
         each = [by_count[count] for count in items]
         table.add_row(name, *(f"{one['mib']:.0f}" for one in each), *(f"{one['cpu_s']:.1f}" for one in each))
     Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=1))
+    write_figures(json_file, figures)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,9 @@ per picture, median of steps that alternate between torch's own gradient and our
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import typer
@@ -20,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.machine.allocator import keep_freed_memory, keep_large_buffers
 from immr.model.encoders.by_name import load_image_encoder
 from immr.recipes import Recipe, by_name
@@ -30,7 +29,7 @@ RECIPES = ("many_classes", "grocery")
 
 def main(
     steps: int = 9,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """CPU milliseconds per picture, of each kind of gradient."""
     torch.set_num_threads(1)
@@ -41,9 +40,8 @@ def main(
     for name, (torchs, ours) in found.items():
         table.add_row(name, f"{torchs:.2f}", f"{ours:.2f}", f"{torchs / ours:.2f}")
     Console().print(table)
-    if json_file:
-        rows = {name: {"torch_ms": torchs, "ours_ms": ours} for name, (torchs, ours) in found.items()}
-        json_file.write_text(json.dumps(rows, indent=1))
+    rows = {name: {"torch_ms": torchs, "ours_ms": ours} for name, (torchs, ours) in found.items()}
+    write_figures(json_file, rows)
 
 
 def _measured(recipe: Recipe, steps: int) -> tuple[float, float]:

@@ -10,9 +10,7 @@ of three as well, with and without thinning.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -21,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.drift.findings import DriftPolicy, of_photos
 from immr.drift.two_sample import mmd
 from immr.types import FloatArray
@@ -86,7 +85,7 @@ def main(
     power_runs: Annotated[int, typer.Option(help="Comparisons with each kind of drift.")] = 60,
     users: Annotated[int, typer.Option(help="Users, and held-out photos, of a comparison.")] = 300,
     seed: Annotated[int, typer.Option(help="Another seed, other photos.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Compare what is alike and what is not, and count the alarms."""
     rng = np.random.default_rng(seed)
@@ -113,9 +112,7 @@ def main(
     for name, value in figures.items():
         table.add_row(name, f"{value:.2%}".replace(".00%", "%"))
     Console().print(table)
-    if json_file is not None:
-        settings = {"runs": runs, "power_runs": power_runs, "users": users, "alpha": alarm, "seed": seed}
-        json_file.write_text(json.dumps({**figures, "settings": settings}, indent=1) + "\n")
+    write_figures(json_file, figures)
 
 
 def _share(found: npt.NDArray[np.bool_]) -> float:

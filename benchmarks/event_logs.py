@@ -6,7 +6,6 @@ python -m benchmarks.event_logs --url postgresql://me@host/database   # a server
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.events.delivery import Delivery
 from immr.events.event_log import EventLog
 from immr.events.journal import EventJournal
@@ -78,7 +78,7 @@ def measure(open_log: Callable[[], EventLog], folder: Path, searches: int) -> di
 def main(
     searches: Annotated[int, typer.Option(help="Searches of ten hits.")] = 100_000,
     url: Annotated[str, typer.Option(help="A PostgreSQL server; by default one is started here.")] = "",
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Fill each log with the same events, then read it."""
     with ExitStack() as stack:
@@ -97,8 +97,7 @@ def main(
             name, *(f"{value:,.3g}" if value < 100 else f"{value:,.0f}" for value in found.values())
         )
     Console().print(table)
-    if json_file is not None:
-        json_file.write_text(json.dumps(rows, indent=2))
+    write_figures(json_file, rows)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
+
 PER_SEARCH, CLICK_EVERY, PHOTO_EVERY, PER_USER, ITEMS = 10, 2, 10, 5, 20_000
 DAYS, DIM = 14, 16
 STEPS = ("import", "sink", "export", "readout", "readout by day", "plan", "drift", "push")
@@ -208,7 +210,7 @@ def main(
     impressions: Annotated[list[int], typer.Option(help="Sizes of the logs.")] = [1_000_000, 4_000_000],  # noqa: B006
     step: Annotated[str, typer.Option(help="Run only this, in this process.")] = "",
     home: Annotated[Path, typer.Option(help="Of this log.")] = Path(),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure and print a table."""
     if step:
@@ -229,8 +231,7 @@ def main(
             name, *(f"{one['peak_mib']:.0f}" for one in each), *(f"{one['cpu_s']:.1f}" for one in each)
         )
     Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps(found, indent=1))
+    write_figures(json_file, found)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ catalogue's own pictures, searched with as if they were photos.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from benchmarks.fusion import UNSEEN_CATEGORY, UNSEEN_CLASSES, training_set_of
 from immr.data.pictures import picture_files
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
@@ -55,7 +55,7 @@ def main(
     only: Annotated[str, typer.Option(help="seen or unseen; both if empty.")] = "",
     epochs: Annotated[int | None, typer.Option(help="Of fine-tuning, instead of the recipe's.")] = None,
     seed: int = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Recall@1 and seconds, frozen and fine-tuned, for seen and unseen items."""
     settings = Settings()
@@ -68,8 +68,7 @@ def main(
                 place = Path(folder) / f"{what}-{name}"
                 figures.setdefault(what, {})[name] = _measured(labelled, tried, unseen, place, settings)
     _show(figures)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=1))
+    write_figures(json_file, figures)
 
 
 def _variants(recipe: Recipe, epochs: int | None, seed: int) -> dict[str, Recipe]:

@@ -39,6 +39,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.data.training_set import TrainingSet
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.named import load_dataset
@@ -157,7 +158,7 @@ def main(
     fusion: Annotated[list[str] | None, typer.Option(help="Only these fusions; all by default.")] = None,
     dataset: str = "grocery",
     recipe: Annotated[str, typer.Option(help="Everything but the fusion.")] = "concept",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Recall@1 by fusion, of seen and unseen items."""
     began = time.perf_counter()
@@ -174,8 +175,7 @@ def main(
                         figures[name][column].append(found[column])
                 print(f"{time.perf_counter() - began:5.0f} s  seed {seed}  {name}: {found}", flush=True)
     _show(figures, f"{dataset}, recall@1, {seeds} seeds")
-    if json_file:
-        json_file.write_text(json.dumps(_keys(figures) | {"seconds": time.perf_counter() - began}, indent=1))
+    write_figures(json_file, _keys(figures) | {"seconds": time.perf_counter() - began})
 
 
 def _rows(model: ModelRecipe, only: list[str] | None) -> Iterator[tuple[str, ModelRecipe]]:

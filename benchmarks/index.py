@@ -15,7 +15,6 @@ search without the larger width that IMMR uses for filters; it only differs abov
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.index.build import fill, verify
 from immr.index.collection_names import collection_name, content_name
 from immr.index.documents import Documents, payload, point_id
@@ -57,7 +57,7 @@ def main(
     local_up_to: Annotated[int, typer.Option(help="most documents for local mode")] = 100_000,
     uniform: Annotated[bool, typer.Option(help="without clusters")] = False,
     int8: Annotated[bool, typer.Option(help="with int8 quantization")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure, print a table, and write the figures."""
     figures: dict[str, dict[str, dict[str, float]]] = {}
@@ -68,9 +68,8 @@ def main(
             with local(data) as search:
                 figures[str(size)]["local"] = measure(data, search, at_most=50)
     show(figures)
-    if json_file:
-        by_size = {size: {**kinds["edge"], "peers": kinds} for size, kinds in figures.items()}
-        json_file.write_text(json.dumps(by_size, indent=1) + "\n")
+    by_size = {size: {**kinds["edge"], "peers": kinds} for size, kinds in figures.items()}
+    write_figures(json_file, by_size)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ against exact search.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from benchmarks.index import Data, build
 from immr.charts import svg
 from immr.charts.lines import Point, Series, line_chart
@@ -49,7 +49,7 @@ def main(
     points: Annotated[int, typer.Option(help="Number of documents.")] = 12_000,
     dim: int = 256,
     queries: Annotated[int, typer.Option(help="For each dot.")] = 200,
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    json_file: JsonFile = None,
     svg_file: Annotated[Path | None, typer.Option("--svg", help="Draw the chart here.")] = None,
 ) -> None:
     """Measure, print a table, and draw."""
@@ -67,9 +67,7 @@ def main(
         for dot in dots:
             table.add_row(name, f"{dot['hnsw_ef']:.0f}", f"{dot['recall_at_10']:.3f}", f"{dot['p50_ms']:.2f}")
     Console().print(table)
-    if json_file:
-        settings = {"points": points, "dim": dim, "queries": queries}
-        json_file.write_text(json.dumps({"curves": curves, "settings": settings}, indent=1) + "\n")
+    write_figures(json_file, {"curves": curves})
     if svg_file:
         svg_file.write_text(drawn(curves))
 

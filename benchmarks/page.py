@@ -6,7 +6,6 @@ python -m benchmarks.page --json out.json
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -24,6 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
@@ -111,7 +111,7 @@ def _is_up(client: httpx.Client) -> bool:
 
 def main(
     impressions: Annotated[int, typer.Option(help="How many.")] = 1_000_000,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Fill a log, start the page, look at it."""
     with tempfile.TemporaryDirectory() as name:
@@ -121,8 +121,7 @@ def main(
     for figure, value in figures.items():
         table.add_row(figure, f"{value:,.3f}".removesuffix(".000"))
     Console().print(table)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+    write_figures(json_file, figures)
 
 
 if __name__ == "__main__":

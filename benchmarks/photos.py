@@ -10,11 +10,9 @@ results in steps of 0…255.
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import typer
@@ -22,6 +20,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.data.pictures import picture_files
 from immr.model.preprocessing import Preprocessing
 
@@ -35,15 +34,14 @@ FILES: dict[str, tuple[tuple[int, int], str, dict[str, Any]]] = {
 }
 
 
-def main(json_file: Annotated[Path | None, typer.Option("--json")] = None, runs: int = 5) -> None:
+def main(json_file: JsonFile = None, runs: int = 5) -> None:
     """CPU time from bytes to pixels, by format."""
     figures = {name: measure(encoded(*described), runs) for name, described in FILES.items()}
     table = Table("photo", "whole, ms", "as served, ms", "ratio", "difference", title="from bytes to pixels")
     for name, found in figures.items():
         table.add_row(name, *(f"{value:.1f}" for value in found.values()))
     Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+    write_figures(json_file, figures)
 
 
 def encoded(size: tuple[int, int], image_format: str, options: dict[str, Any]) -> bytes:

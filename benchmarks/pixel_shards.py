@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import multiprocessing
 import os
 import resource
@@ -23,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -31,6 +30,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.model.features.pixels import PixelCache, Pixels
 from immr.types import ByteArray
 from tests.support import s3_process
@@ -42,9 +42,7 @@ S3 = f"s3://{s3_process.BUCKET}/pixels"
 DELAY_S = 0.02
 
 
-def main(
-    json_file: Annotated[Path | None, typer.Option("--json")] = None, pictures: int = 1024, steps: int = 100
-) -> None:
+def main(json_file: JsonFile = None, pictures: int = 1024, steps: int = 100) -> None:
     """Pictures a second, CPU time and memory of one reader, by place."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -59,8 +57,7 @@ def main(
     for place, found in figures.items():
         table.add_row(place, *(f"{found[key]:,.2f}" for key in columns))
     Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+    write_figures(json_file, figures)
 
 
 def measure(folder: Path, pictures: int, steps: int) -> dict[str, dict[str, float]]:

@@ -1,5 +1,4 @@
-"""Does bfloat16 change recall, and what does it save? The champion's query encoder in both precisions, and its
-text encoder, which embeds the items' texts.
+"""Does bfloat16 change recall, and what does it save? The champion's query and text encoders in both precisions.
 
     IMMR_HOME=.immr/demo python -m benchmarks.precision --json precision.json
 
@@ -9,11 +8,9 @@ float32. Times are CPU time of encoding one picture, or one of 64 texts together
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.data.pictures import picture_files
 from immr.datasets.named import load_dataset
 from immr.model.documents import encode_documents
@@ -40,7 +38,7 @@ TEXTS = 64  # of a batch
 def main(
     dataset: str = "grocery",
     split: str = "val",
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Recall and CPU time in float32 and in bfloat16."""
     settings = Settings()
@@ -71,8 +69,7 @@ def main(
     for name, value in figures.items():
         table.add_row(name, f"{value:.4f}")
     Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+    write_figures(json_file, figures)
 
 
 def _embedded(folder: Path, pixels: list[FloatArray], reduced: bool) -> tuple[FloatArray, float]:

@@ -9,10 +9,8 @@ three metrics. It is timed on a few photos and reported per photo; both produce 
 
 from __future__ import annotations
 
-import json
 import resource
 import time
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -20,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.evaluation import metrics
 from immr.evaluation.exact_search import SearchResult, exact_search
 from immr.types import FloatArray
@@ -30,7 +29,7 @@ def main(
     photos: int = 1000,
     dim: int = 256,
     sorted_photos: Annotated[int, typer.Option(help="Photos to time the full sort on.")] = 8,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Seconds per photo and peak memory of exact search."""
     generator = np.random.default_rng(0)
@@ -60,8 +59,7 @@ def main(
     for name, value in figures.items():
         table.add_row(name, f"{value:,.4g}")
     Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+    write_figures(json_file, figures)
 
 
 def _full_sort(

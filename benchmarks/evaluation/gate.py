@@ -9,9 +9,7 @@ bootstrap alone. Nothing is trained; the answers are drawn.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -19,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.evaluation.bootstrap import Values, cautious_difference, difference_estimate
 from immr.evaluation.gate_recipe import GateRecipe
 
@@ -52,7 +51,7 @@ class Passed:
 
 def main(
     runs: Annotated[int, typer.Option(help="Simulated candidates of each kind.")] = 400,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Print the shares that pass."""
     found = [_passed(*case, runs) for case in CASES]
@@ -65,9 +64,8 @@ def main(
             f"{one.clusters} × {one.photos_each}", one.lost, *(f"{100 * share:.1f} %" for share in shares)
         )
     Console().print(table)
-    if json_file:
-        keys = {"gate_false_pass_worst": max(one.worse for one in found)}
-        json_file.write_text(json.dumps({"gate": [asdict(one) for one in found], **keys}, indent=1))
+    keys = {"gate_false_pass_worst": max(one.worse for one in found)}
+    write_figures(json_file, {"gate": [asdict(one) for one in found], **keys})
 
 
 def _passed(clusters: int, photos: int, whole: bool, runs: int) -> Passed:

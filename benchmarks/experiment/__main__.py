@@ -11,11 +11,9 @@ independent trials, with plans, sample ratios and interleaving.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import numpy as np
@@ -26,9 +24,10 @@ from rich.table import Table
 from scipy.stats import norm
 
 from benchmarks.experiment import segments
-from benchmarks.experiment.interleaved import sensitivity
-from benchmarks.experiment.rules import Rules, immr_rules, one_look_rules
-from benchmarks.experiment.worlds import BAD, EQUAL, World, at_share, looks, sessions
+from benchmarks.experiment.interleaving import sensitivity
+from benchmarks.experiment.simulated_tests import BAD, EQUAL, World, at_share, looks, sessions
+from benchmarks.experiment.stopping_rules import Rules, immr_rules, one_look_rules
+from benchmarks.figures import JsonFile, write_figures
 from immr.readout.comparison import CTR, Comparison, compare
 from immr.readout.power import plan
 from immr.readout.sample_ratio import ALPHA as SRM_ALPHA
@@ -207,7 +206,7 @@ def main(
     worlds_only: Annotated[bool, typer.Option("--worlds-only", help="Only the first two parts.")] = False,
     processes: Annotated[int, typer.Option(help="For the worlds.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of all users.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Simulate, read out, and count how often the readout is wrong."""
     rng = np.random.default_rng(seed)
@@ -229,11 +228,8 @@ def main(
     for name, value in figures.items():
         table.add_row(name, f"{value:,.1f}".removesuffix(".0") if value > 1 else f"{value:.2%}")
     Console().print(table)
-    if json_file is not None:
-        settings = {"runs": runs, "bad_runs": bad_runs, "users": count, "looks": aa_looks, "lift": lift}
-        settings |= {"power_runs": power_runs, "segment_runs": segment_runs, "seed": seed}
-        content = {**figures, "worlds": worlds, "hours_until_off": hours, "settings": settings}
-        json_file.write_text(json.dumps(content, indent=1) + "\n")
+    content = {**figures, "worlds": worlds, "hours_until_off": hours}
+    write_figures(json_file, content)
 
 
 def _print_worlds(worlds: dict[str, dict[str, dict[str, float]]], runs: int) -> None:

@@ -8,7 +8,6 @@ Beside it stands the least that any readout must do: count impressions and click
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import resource
 import tempfile
@@ -23,7 +22,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.experiment.sink import parquet_equals_journal
+from benchmarks.experiment.sink_completeness import parquet_equals_journal
+from benchmarks.figures import JsonFile, write_figures
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.comparison import Comparison
 from immr.readout.event_views import Parquet, split_at_start
@@ -100,7 +100,7 @@ def main(
     impressions: Annotated[int, typer.Option(help="How many.")] = 10_000_000,
     threads: Annotated[int, typer.Option(help="Of DuckDB, while writing.")] = 2,
     folder: Annotated[Path | None, typer.Option(help="Where the Parquet is put, and deleted again.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Write, read out with CUPED and all that stands beside the CTR, and delete."""
     began = START + timedelta(days=DAYS - TEST_DAYS)
@@ -141,8 +141,7 @@ def main(
     for figure, value in figures.items():
         table.add_row(figure, "–" if value is None else f"{value:,.3f}".removesuffix(".000"))
     Console().print(table)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+    write_figures(json_file, figures)
 
 
 def _width(comparison: Comparison) -> float:

@@ -9,8 +9,6 @@ product's functions read out each test at every look. "As it is" is the mean wit
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -19,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.readout.comparison import Comparison, Look, Ratio, compare
 from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, cap_revenue
 from immr.readout.user_moments import aggregate
@@ -102,7 +101,7 @@ def main(
     looks: Annotated[int, typer.Option(help="Looks at each test.")] = 10,
     lift: Annotated[float, typer.Option(help="How much more often the challenger's users order.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Seed of all users.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Simulate, read out, and count the tests that differ."""
     rng = np.random.default_rng(seed)
@@ -112,18 +111,16 @@ def main(
     for name in equal:
         table.add_row(name, f"{equal[name]:.1%}", f"{better[name]:.1%}")
     Console().print(table)
-    if json_file is not None:
-        figures = {
-            "revenue_false_positive_worst": max(
-                equal[f"{name}, one look"] for name in METRICS if name != AS_IT_IS
-            ),
-            "revenue_false_positive_any_look_worst": max(
-                equal[f"{name}, any look"] for name in METRICS if name != AS_IT_IS
-            ),
-        }
-        settings = {"runs": runs, "users": users, "looks": looks, "lift": lift, "seed": seed}
-        content = {**figures, "equal": equal, "better": better, "settings": settings}
-        json_file.write_text(json.dumps(content, indent=1) + "\n")
+    figures = {
+        "revenue_false_positive_worst": max(
+            equal[f"{name}, one look"] for name in METRICS if name != AS_IT_IS
+        ),
+        "revenue_false_positive_any_look_worst": max(
+            equal[f"{name}, any look"] for name in METRICS if name != AS_IT_IS
+        ),
+    }
+    content = {**figures, "equal": equal, "better": better}
+    write_figures(json_file, content)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ Beside the product's rule stand Holm's p-values for one look, and p < 0.05 witho
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -20,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.readout.comparison import Look
 from immr.readout.segments import Segment, SegmentSums, compare_segments
 
@@ -125,7 +124,7 @@ def main(
     share: Annotated[float, typer.Option(help="The challenger's share of the users.")] = Shop.share,
     heavy: Annotated[bool, typer.Option("--heavy", help="A few users make most of the searches.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of all users.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Simulate, split by segment, and count the false findings."""
     shop = Shop(ctr, share, heavy)
@@ -136,9 +135,7 @@ def main(
     for name, value in figures.items():
         table.add_row(name, f"{value:.2%}")
     Console().print(table)
-    if json_file is not None:
-        settings = {"runs": runs, "users": users, "looks": count, "lift": lift, "seed": seed, **asdict(shop)}
-        json_file.write_text(json.dumps({**figures, "settings": settings}, indent=1) + "\n")
+    write_figures(json_file, figures)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How clean governance makes a noisy click log, what that is worth to a model, and how fast it goes.
 
-    python -m benchmarks.governance --world all --json worlds.json  # see cleaned.py
+    python -m benchmarks.governance --world all --json worlds.json  # see label_cleaning.py
     python -m benchmarks.governance labels --json labels.json    # grocery, noise 0 / 20 / 40 %, both kinds
     python -m benchmarks.governance labels --train 0.4 --json ...  # and recall@1 of models at 40 %
     python -m benchmarks.governance reseller                     # grouped items with a user of many queries
@@ -27,7 +27,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.governance import cleaned, reseller, scale
+from benchmarks.figures import JsonFile, write_figures
+from benchmarks.governance import heavy_user, label_cleaning, scale
 from immr import recipes
 from immr.data.training_set import TrainingSet
 from immr.datasets.named import load_dataset
@@ -41,7 +42,6 @@ from immr.settings import Settings
 from immr.wiring import Parts, connect
 
 app = typer.Typer(help=__doc__)
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 ALL = GovernanceRecipe()
 WITHOUT_EDGES: dict[str, float] = {
     "min_share": 0.0,
@@ -62,13 +62,13 @@ TWINS = 0.25
 @app.callback(invoke_without_command=True)
 def worlds(
     context: typer.Context,
-    world: Annotated[str, typer.Option(help="One of benchmarks/governance/worlds.py, or all.")] = "all",
+    world: Annotated[str, typer.Option(help="One of benchmarks/governance/label_errors.py, or all.")] = "all",
     dataset: Annotated[str, typer.Option(help="grocery, or icons.")] = "grocery",
     json_file: JsonFile = None,
 ) -> None:
     """Errors that are not spread evenly: swaps, retakes, Zipf tails, and an honest held-out split."""
     if context.invoked_subcommand is None:
-        cleaned.run(world, json_file, dataset)
+        label_cleaning.run(world, json_file, dataset)
 
 
 @dataclass
@@ -113,8 +113,7 @@ def labels(
         figures = f"{one.precision:.3f}", f"{one.kept:.3f}", grouping, _figure(one.recall_at_1)
         table.add_row(f"{one.noise:.0%} {one.kind}", one.governance, str(one.queries), *figures)
     Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps({"labels": [asdict(one) for one in found], **_keys(found)}, indent=1))
+    write_figures(json_file, {"labels": [asdict(one) for one in found], **_keys(found)})
 
 
 def _figure(value: float | None) -> str:
@@ -183,7 +182,7 @@ def _recall_at_1(parts: Parts, training_set: TrainingSet, recipe: recipes.Recipe
     return float(evaluation.means()["recall@1"])
 
 
-app.command()(reseller.reseller)
+app.command()(heavy_user.reseller)
 app.command()(scale.scale)
 app.command(hidden=True)(scale.one_size)
 

@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.governance.govern import govern
 from immr.governance.governance_recipe import GovernanceRecipe
 
@@ -31,7 +32,7 @@ def scale(
     rows: Annotated[list[int] | None, typer.Option(help="Rows of impressions.")] = None,
     engine: Annotated[str, typer.Option(help="Engine URL.")] = "duckdb://",
     scratch: Annotated[Path | None, typer.Option(help="Where the log is made, and deleted.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Rows a second and memory by size of the log."""
     found = []
@@ -48,9 +49,8 @@ def scale(
         sizes = f"{one['peak_gib']:.2f}", f"{one['queries']:,}", f"{one['classes']:,}"
         table.add_row(f"{one['rows']:,}", *speed, *sizes)
     Console().print(table)
-    if json_file:
-        by_size = {str(one["rows"]): one["rows_per_s"] for one in found}
-        json_file.write_text(json.dumps({"rows_per_s": by_size, "scale": found}, indent=1))
+    by_size = {str(one["rows"]): one["rows_per_s"] for one in found}
+    write_figures(json_file, {"rows_per_s": by_size, "scale": found})
 
 
 def one_size(rows: int, folder: Path, engine: str) -> None:

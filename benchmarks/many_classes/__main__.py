@@ -22,7 +22,6 @@ choosing hyper-parameters: it holds out designers and classes of `train` and nev
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +36,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.figures import JsonFile, write_figures
 from benchmarks.fine_tuning import with_documents
 from benchmarks.fusion import training_set_of
 from benchmarks.many_classes.splits import held_out, mislabelled, some_classes, trained_classes
@@ -97,7 +97,7 @@ def main(
     only: Annotated[
         str, typer.Option(help="frozen, towers, fine-tuned or conflicts; the first three if empty.")
     ] = "",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Recall by what was trained: nothing, the towers, the encoder."""
     keep_freed_memory()
@@ -115,8 +115,7 @@ def main(
         for name, outcome in bench.rows(only, epochs, processes):
             outcomes[name] = outcome
             print(f"{name:16} {outcome}", flush=True)
-            if json_file:
-                json_file.write_text(json.dumps(figures(outcomes), indent=1))
+            write_figures(json_file, figures(outcomes))
     _show(outcomes, f"icons, {split}, {len(labelled.items)} documents")
 
 

@@ -23,7 +23,6 @@ recall@10 and ndcg@10 count the exact item.
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -37,10 +36,11 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from benchmarks.queries.latencies import latencies, worker_scaling
 from benchmarks.queries.matches import matches
 from benchmarks.queries.regions import regions
-from benchmarks.ranking import worlds
+from benchmarks.ranking import simulated_shops
 from benchmarks.ranking.__main__ import try_out
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.named import load_dataset
@@ -77,7 +77,7 @@ def main(
     split: str = "val",
     untrained: Annotated[bool, typer.Option("--untrained", help="Search without a trained version.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Measure one of " + ", ".join(PARTS))] = None,
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Recall and latency by kind of query, on grocery."""
     if unknown := set(only or []) - set(PARTS):
@@ -97,8 +97,7 @@ def main(
     for name, value in figures.items():
         table.add_row(name, f"{value:.3f}")
     Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=1))
+    write_figures(json_file, figures)
 
 
 def measured(
@@ -236,7 +235,7 @@ def scene(photos: Sequence[DatasetPhoto]) -> bytes:
 
 def ranking() -> dict[str, float]:
     """The gain of a ranker learned from biased clicks over the hand-tuned weights, and its core time at p95."""
-    found = try_out(worlds.BIASED, seed=0, queries=LOG_QUERIES, fresh_queries=FRESH_QUERIES)
+    found = try_out(simulated_shops.BIASED, seed=0, queries=LOG_QUERIES, fresh_queries=FRESH_QUERIES)
     keys = ("ltr_minus_hand_ndcg", "ltr_minus_hand_ndcg_low", "ltr_minus_hand_ndcg_high", "ltr_p95_ms")
     return {key: value for key in keys if isinstance(value := found[key], float)}
 

@@ -3,11 +3,11 @@
     python -m benchmarks.ranking.personal --seed 4 --json personal.json
     python -m benchmarks.ranking.personal --per-user 8
 
-Shoppers are simulated (`tastes.py`, in the biased world of `worlds.py`); learning, user features and ranking are the
-product's code. The rankers are learned from one log and rank new queries of its users. The metric is ndcg@10 by true
-relevance over 30 candidates, with 95 % intervals that resample users. The base is the ranker for everybody if it
-passes its gate, else the hand-tuned weights. Without tastes the gate should refuse the personal trees;
-`ungated_minus_base_ndcg` is what they would do without it. `personal_p95_ms` is the CPU time of ranking 100
+Shoppers are simulated (`user_tastes.py`, in the biased world of `simulated_shops.py`); learning, user features and
+ranking are the product's code. The rankers are learned from one log and rank new queries of its users. The metric
+is ndcg@10 by true relevance over 30 candidates, with 95 % intervals that resample users. The base is the ranker for
+everybody if it passes its gate, else the hand-tuned weights. Without tastes the gate should refuse the personal
+trees; `ungated_minus_base_ndcg` is what they would do without it. `personal_p95_ms` is the CPU time of ranking 100
 candidates for a user with 50 clicks, and `largest_p95_ms` that with as many trees as the recipe allows.
 
 The tastes and the settings of the personal trees were adapted on seeds 0 to 3: figures to quote need another seed.
@@ -29,9 +29,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.ranking import tastes, trial, worlds
-from benchmarks.ranking.trial import Fresh
-from benchmarks.ranking.worlds import Shop
+from benchmarks.figures import JsonFile, write_figures
+from benchmarks.ranking import ranker_trial, simulated_shops, user_tastes
+from benchmarks.ranking.ranker_trial import Fresh
+from benchmarks.ranking.simulated_shops import Shop
 from immr.features.user_clicks import CLICKS_BY_USER, user_clicks
 from immr.ranking.counterfactual import weights
 from immr.ranking.examples import Examples
@@ -43,22 +44,22 @@ from immr.ranking.user_histories import histories
 from immr.search.trees import Trees
 from immr.types import UserFeatures
 
-WORLDS = {"tastes": tastes.STRONG, "weak tastes": tastes.WEAK, "no tastes": 0.0}
+WORLDS = {"tastes": user_tastes.STRONG, "weak tastes": user_tastes.WEAK, "no tastes": 0.0}
 
 
 def shop_with(world: str, seed: int, queries: int, per_user: int, fresh: int) -> tuple[Shop, Examples, Fresh]:
     """A shop, the examples of its log, and queries of the day after by the same users."""
     rng = np.random.default_rng(seed)
-    shop = worlds.shop(rng)
+    shop = simulated_shops.shop(rng)
     count = queries // per_user
     liking = WORLDS[world]
-    users = tastes.with_tastes(shop, rng, count, liking) if liking else tastes.without_tastes(count)
+    users = user_tastes.with_tastes(shop, rng, count, liking) if liking else user_tastes.without_tastes(count)
     asked = users.ask(shop, rng, queries)
     with tempfile.TemporaryDirectory(prefix="immr-ranking-") as place:
-        worlds.write_log(shop, asked, worlds.BIASED, rng, Path(place))
-        made, features, now = trial.read_log(shop, asked, Path(place))
+        simulated_shops.write_log(shop, asked, simulated_shops.BIASED, rng, Path(place))
+        made, features, now = ranker_trial.read_log(shop, asked, Path(place))
         stored = user_clicks(shop.items, clicks_in(Path(place)), now)
-    later = trial.fresh_of(shop, users.ask(shop, rng, fresh), features, now)
+    later = ranker_trial.fresh_of(shop, users.ask(shop, rng, fresh), features, now)
     known = {int(row["user_id"][1:]): features_of(row) for row in stored.to_pylist()}
     return shop, made, replace(later, users=known)
 
@@ -79,10 +80,10 @@ def try_out(world: str, seed: int, queries: int, per_user: int, fresh: int) -> d
     shop, made, later = shop_with(world, seed, queries, per_user, fresh)
     earlier = histories(made.log, shop.items, made.attributes)
     recipe = RankerRecipe()
-    learned = learn(made, trial.HAND, recipe, earlier)
+    learned = learn(made, ranker_trial.HAND, recipe, earlier)
     assert learned.personal is not None
     base = replace(learned.ranker, personal=None)
-    base_Q = trial.true_ndcg(shop, later, base)
+    base_Q = ranker_trial.true_ndcg(shop, later, base)
     found: dict[str, Any] = {
         "sentence": learned.personal.sentence,
         "base": "ranker" if learned.verdict.passed else "hand-tuned weights",
@@ -97,19 +98,19 @@ def try_out(world: str, seed: int, queries: int, per_user: int, fresh: int) -> d
     trees, _ = fit_personal(base, made, earlier, judged, recipe)
     ungated = replace(base, personal=trees)
     for name, ranker in (("personal", learned.ranker), ("ungated", ungated)):
-        gained_Q = trial.true_ndcg(shop, later, ranker) - base_Q
+        gained_Q = ranker_trial.true_ndcg(shop, later, ranker) - base_Q
         assert not gained_Q[~known_Q].any(), "a stranger's order has changed"
-        found |= trial.with_interval(f"{name}_minus_base_ndcg", gained_Q, later.asked.user_Q)
+        found |= ranker_trial.with_interval(f"{name}_minus_base_ndcg", gained_Q, later.asked.user_Q)
     most = max(later.users.values(), key=lambda user: len(user.items))
     found |= {"trees": len(ungated.trees.trees), "personal_trees": len(trees.trees.trees)}
-    found["personal_p95_ms"] = trial.latency_p95_ms(shop, later, ungated, most)
+    found["personal_p95_ms"] = ranker_trial.latency_p95_ms(shop, later, ungated, most)
     if ungated.trees.trees and trees.trees.trees:
         largest = replace(
             ungated,
             trees=repeated(ungated.trees, recipe.trees),
             personal=replace(trees, trees=repeated(trees.trees, recipe.trees // 2)),
         )
-        found["largest_p95_ms"] = trial.latency_p95_ms(shop, later, largest, most)
+        found["largest_p95_ms"] = ranker_trial.latency_p95_ms(shop, later, largest, most)
     return found
 
 
@@ -124,17 +125,17 @@ def main(
     fresh: Annotated[int, typer.Option(help="New queries for the evaluation.")] = 1_000,
     only: Annotated[list[str] | None, typer.Option(help="Names of worlds; by default all.")] = None,
     seed: Annotated[int, typer.Option(help="Of the shop, the users, the log and the queries.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Learn a personal ranker in each world, and evaluate it by true relevance."""
     results = {world: try_out(world, seed, queries, per_user, fresh) for world in only or WORLDS}
-    if json_file:
-        settings = {"queries": queries, "per_user": per_user, "fresh": fresh, "seed": seed}
-        json_file.write_text(json.dumps({"worlds": results, "settings": settings}, indent=1))
+    write_figures(json_file, {"worlds": results})
     columns = ("world", "base", "its ndcg", "personal − base", "the same without the gate", "what it says")
     table = Table(*columns, title=f"{queries:,} queries in the log, {fresh:,} fresh ones")
     for world, found in results.items():
-        differences = [trial.interval_of(found, f"{name}_minus_base") for name in ("personal", "ungated")]
+        differences = [
+            ranker_trial.interval_of(found, f"{name}_minus_base") for name in ("personal", "ungated")
+        ]
         table.add_row(
             world, str(found["base"]), f"{found['base_ndcg']:.3f}", *differences, str(found["sentence"])
         )

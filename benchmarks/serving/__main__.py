@@ -31,6 +31,7 @@ import psutil
 import typer
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.figures import JsonFile, write_figures
 from benchmarks.serving.table import show
 from immr.deploy import process_marks
 from immr.deploy.bento_process import BentoProcess
@@ -54,7 +55,7 @@ def main(
     photos: Annotated[Path, typer.Argument(help="a folder of JPEGs")],
     seconds: Annotated[float, typer.Option(help="of each measurement")] = 6.0,
     connections: int = 8,
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure, print a table, and write the figures."""
     given = Settings()
@@ -66,8 +67,7 @@ def main(
         run = Run(own, version, folder, photos, seconds, connections)
         figures = run.all()
     show(figures)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+    write_figures(json_file, figures)
 
 
 class Run:

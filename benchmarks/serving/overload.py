@@ -23,6 +23,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import typer
 
+from benchmarks.figures import JsonFile, write_figures
 from benchmarks.serving.table import show
 from immr.deploy.readiness import not_ready_because
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
@@ -42,7 +43,7 @@ def main(
     photos: Annotated[Path, typer.Argument(help="a folder of JPEGs")],
     seconds: Annotated[float, typer.Option(help="of overload")] = 60.0,
     times: Annotated[float, typer.Option(help="of the capacity")] = 3.0,
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measures, prints a table, and writes the figures."""
     given = Settings()
@@ -51,8 +52,7 @@ def main(
         with _services(given, own) as url:
             figures = _figures(url, photos, seconds, times, own)
     show(figures)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+    write_figures(json_file, figures)
 
 
 def _figures(url: str, photos: Path, seconds: float, times: float, settings: Settings) -> dict[str, float]:

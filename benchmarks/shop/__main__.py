@@ -27,12 +27,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.shop.cleaning import looks_minus_dense_precision
+from benchmarks.figures import JsonFile, write_figures
 from benchmarks.shop.loop import Figures, Loop, small_recipe, without_cleaning
-from benchmarks.shop.measured import disk_gib
+from benchmarks.shop.nearest_class_cleaning import looks_minus_dense_precision
+from benchmarks.shop.process_usage import disk_gib
 from benchmarks.shop.tables import Size
 from immr import recipes
-from immr.storage.atomic import write_atomically
 
 CLEANED_CLASSES = 200
 _console = Console()
@@ -57,7 +57,7 @@ def main(
     folder: Annotated[
         Path | None, typer.Option(help="Keep shops and homes here; an interrupted run resumes.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Run every verb of the loop on each size."""
     chosen = recipes.by_name(recipe) if recipe else small_recipe()
@@ -87,8 +87,7 @@ def main(
         "by_items": found,
     }
     print(json.dumps({key: value for key, value in result.items() if key != "by_items"}, indent=1))
-    if json_file:
-        write_atomically(json_file, json.dumps(result, indent=1) + "\n")
+    write_figures(json_file, result)
 
 
 def _as_json(size: Size, figures: Figures) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.shop import known_features, tables
-from benchmarks.shop.measured import Used, run
 from benchmarks.shop.pictures import Thing
+from benchmarks.shop.process_usage import Used, run
 from benchmarks.shop.serving import Service
 from benchmarks.shop.tables import Size
 from immr import recipes

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.shop.measured import Used, cpu_seconds_of, run, running
 from benchmarks.shop.pictures import Thing, write_catalogue_picture
+from benchmarks.shop.process_usage import Used, cpu_seconds_of, run, running
 
 WITHIN_S = 900  # for the server to start, and for a new item to appear
 PAUSE_S = 0.05  # between two looks

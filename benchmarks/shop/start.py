@@ -8,7 +8,7 @@ finds the item.
 
     python -m benchmarks.shop.start --items 1000 --documents 200000
 
-fills the index up with copies of the items (`benchmarks.shop.padded`) before searches are measured.
+fills the index up with copies of the items (`benchmarks.shop.index_filler`) before searches are measured.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from benchmarks.figures import JsonFile, write_figures
 from benchmarks.shop import tables
-from benchmarks.shop.measured import Used, run
-from benchmarks.shop.padded import pad
+from benchmarks.shop.index_filler import pad
 from benchmarks.shop.pictures import Thing
+from benchmarks.shop.process_usage import Used, run
 from benchmarks.shop.serving import Service
 from benchmarks.shop.tables import Size
-from immr.storage.atomic import write_atomically
 
 PHOTOS = 300
 SEED = 0
@@ -42,7 +42,7 @@ def main(
     folder: Annotated[
         Path | None, typer.Option(help="Keep the shop and its home here; a later run starts from them.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure, and print the figures."""
     with TemporaryDirectory(prefix="immr-start-") as temporary:
@@ -74,8 +74,7 @@ def main(
         "upsert_command_cpu_s": [first.cpu_seconds, second.cpu_seconds],
     }
     print(json.dumps(result, indent=1))
-    if json_file:
-        write_atomically(json_file, json.dumps(result, indent=1) + "\n")
+    write_figures(json_file, result)
 
 
 def _start(shop: Path, environment: Mapping[str, str], logs: Path) -> Used:

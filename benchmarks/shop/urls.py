@@ -32,12 +32,12 @@ import pyarrow.parquet as pq
 import typer
 from PIL import Image
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.remote.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.governance.catalogue import catalogue_set
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.storage.atomic import write_atomically
 
 KILLED_AFTER = 1 / 3  # of the pictures
 SLOW_S = 1.0
@@ -136,7 +136,7 @@ def fetch(catalogue: Path, out: Path, pictures: Path) -> None:
 def main(
     items: Annotated[int, typer.Option(help="Items, each with a picture.")] = 20_000,
     per_second: Annotated[float, typer.Option(help="Requests that the server answers.")] = 300.0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure, print the figures, and exit with 1 if an item is neither admitted nor rejected as it should be."""
     spawn = get_context("spawn")
@@ -162,8 +162,7 @@ def main(
         "cpu_seconds": round(first_cpu_s + second_cpu_s, 1),
     }
     print(json.dumps(result, indent=1))
-    if json_file:
-        write_atomically(json_file, json.dumps(result, indent=1) + "\n")
+    write_figures(json_file, result)
     if found["unaccounted"]:
         sys.exit(1)
 

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.shop import __main__ as shop
-from benchmarks.shop import known_features, padded
+from benchmarks.shop import index_filler, known_features
 from benchmarks.shop.loop import small_recipe
-from benchmarks.shop.measured import run
 from benchmarks.shop.pictures import Thing, write_catalogue_picture, write_photo
+from benchmarks.shop.process_usage import run
 from benchmarks.shop.tables import BOT_QUERIES, Size, write, write_events
 from immr.data.pictures.picture_files import load
 from immr.data.validation.tables import admit
@@ -85,7 +85,7 @@ def test_only_some_pictures_are_drawn_and_all_differ(tmp_path: Path) -> None:
 
 def test_copies_of_items_are_near_their_original() -> None:
     rows_ND = np.eye(3, 16, dtype=np.float32)
-    copies_MD = padded._copies(rows_ND, 8, seed=0)
+    copies_MD = index_filler._copies(rows_ND, 8, seed=0)
     assert (copies_MD[:3] == rows_ND).all()
     assert np.linalg.norm(copies_MD, axis=1) == pytest.approx(1)
     assert (copies_MD @ rows_ND.T).argmax(axis=1).tolist() == [0, 1, 2, 0, 1, 2, 0, 1]

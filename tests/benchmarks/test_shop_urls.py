@@ -23,7 +23,9 @@ def test_no_picture_is_lost(tmp_path: Path) -> None:
     file = tmp_path / "urls.json"
     options = ["--items", "200", "--per-second", "100", "--json", str(file)]
     subprocess.run([sys.executable, "-m", "benchmarks.shop.urls", *options], check=True, timeout=600)
-    found = json.loads(file.read_text())
+    written = json.loads(file.read_text())
+    assert (written["benchmark"], written["options"]["items"]) == ("benchmarks.shop.urls", 200)
+    found = written["figures"]
     assert (found["there"], found["unaccounted"]) == (194, 0)
     assert sum(found["rejected"].values()) == 6
     assert found["answers"]["busy"] == 20 and found["answers"]["lost"] == 10

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.ranking.few_strata import coverage
+from benchmarks.ranking.propensity_intervals import coverage
 from immr.ranking.propensity import PLACES, estimate, places_of, strata
 
 EXAMINED_K = np.array([1, 0.9, 0.85, 0.4, 0.3])

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks.experiment.rules import immr_rules
-from benchmarks.experiment.worlds import EQUAL, POSITIONS, Sessions, World, looks, sessions
+from benchmarks.experiment.simulated_tests import EQUAL, POSITIONS, Sessions, World, looks, sessions
+from benchmarks.experiment.stopping_rules import immr_rules
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.decision import Decision, DecisionPolicy, decide
 from immr.readout.readout import readout_of_sums

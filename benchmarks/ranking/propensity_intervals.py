@@ -1,6 +1,6 @@
 """Do intervals of the position bias cover the truth if few items are shown at several positions?
 
-    python -m benchmarks.ranking.few_strata
+    python -m benchmarks.ranking.propensity_intervals
 
 Strata (an item at a similar cosine and rank) are shown at five positions. Clicks come in clumps: each stratum has its
 own bias, which differs from the common one by a gamma factor with mean 1 for each position; or they are independent.
@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.ranking.propensity import estimate
 
 EXAMINED_K = np.array([1, 0.9, 0.85, 0.4, 0.3])
@@ -70,17 +71,23 @@ def coverage(
 def main(
     logs: Annotated[int, typer.Option(help="Simulated logs for each row.")] = 250,
     seed: Annotated[int, typer.Option(help="Seed of the logs.")] = 0,
+    json_file: JsonFile = None,
 ) -> None:
     """Print the coverage of the intervals by the number of strata."""
     table = Table(
         "clicks", "strata", "Student's t", "1.96 errors", "half-width", title=f"95 % intervals, {logs} logs"
     )
+    rows = []
     for (name, clumped), strata in product(
         (("independent", 0.0), ("in clumps", 0.5)), (3, 4, 8, 15, 30, 100)
     ):
         ours, normal, reach = coverage(strata, clumped, 1.0, logs, seed)
+        rows.append(
+            {"clicks": name, "strata": strata, "covered": ours, "covered_normal": normal, "half_width": reach}
+        )
         table.add_row(name, str(strata), f"{ours:.1%}", f"{normal:.1%}", f"{reach:.2f}")
     Console().print(table)
+    write_figures(json_file, {"rows": rows})
 
 
 if __name__ == "__main__":

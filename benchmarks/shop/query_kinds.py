@@ -1,7 +1,7 @@
 """What each kind of query costs through the gateway, in a shop that `benchmarks.shop` has kept.
 
     python -m benchmarks.shop --items 20000 --queries 30000 --impressions 2000000 --folder shops
-    python -m benchmarks.shop.kinds shops/20000-items --json kinds.json
+    python -m benchmarks.shop.query_kinds shops/20000-items --json kinds.json
 
 The kinds take turns, so that all see the same load of the machine. `…_over_photo` is a multiple of a photo search.
 """
@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import typer
 
+from benchmarks.figures import JsonFile, write_figures
 from benchmarks.shop.serving import Service
-from immr.storage.atomic import write_atomically
 
 SEED = 1
 WARM_UP = 5  # rounds that are not counted
@@ -32,7 +32,7 @@ Prepared = Callable[[int], Search]
 def main(
     place: Annotated[Path, typer.Argument(help="A folder with `shop` and `home`.")],
     rounds: Annotated[int, typer.Option(help="Searches of each kind.")] = 60,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure, and print the figures."""
     service = Service(place / "shop", {"IMMR_HOME": str(place / "home")}, place)
@@ -46,8 +46,7 @@ def main(
     }
     text = json.dumps(result, indent=1)
     print(text)
-    if json_file:
-        write_atomically(json_file, text + "\n")
+    write_figures(json_file, result)
 
 
 def _kinds(service: Service, shop: Path) -> dict[str, Prepared]:

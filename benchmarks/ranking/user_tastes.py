@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.ranking import worlds
-from benchmarks.ranking.worlds import Asked, Shop
+from benchmarks.ranking import simulated_shops
+from benchmarks.ranking.simulated_shops import Asked, Shop
 
 HIDDEN = 3
 STRONG, WEAK = 3.0, 1.5  # limits of what a taste adds to the log-odds of relevance
@@ -29,7 +29,7 @@ class Users:
 
     def ask(self, shop: Shop, rng: np.random.Generator, count: int) -> Asked:
         """Queries of these users."""
-        asked = worlds.ask(shop, rng, count, len(self.price_U))
+        asked = simulated_shops.ask(shop, rng, count, len(self.price_U))
         return replace(asked, price_Q=self.price_U[asked.user_Q], taste_UN=self.taste_UN)
 
 

@@ -1,6 +1,6 @@
 """How soon can any rule stop half the CTR where clicks are clumped? A lower bound, and what IMMR's brake needs.
 
-    python -m benchmarks.experiment.least_time
+    python -m benchmarks.experiment.stopping_bound
 
 In the world "clumped clicks" a few sessions are for buying and have nearly all clicks. The challenger halves
 the clicks of each. Two other challengers halve them too, but have the champion's CTR, so each may be stopped
@@ -29,8 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import beta, binom, norm
 
-from benchmarks.experiment.rules import POLICY, immr_rules
-from benchmarks.experiment.worlds import (
+from benchmarks.experiment.simulated_tests import (
     BROWSING_CTR,
     BUYING,
     BUYING_CTR,
@@ -43,6 +42,8 @@ from benchmarks.experiment.worlds import (
     looks,
     sessions,
 )
+from benchmarks.experiment.stopping_rules import POLICY, immr_rules
+from benchmarks.figures import JsonFile, write_figures
 
 LOSS = 0.5
 _MOST_SESSIONS = 40
@@ -118,6 +119,7 @@ def bound(world: World, tests: list[Sessions], alpha: float) -> Bound:
 def main(
     runs: Annotated[int, typer.Option(help="Simulated tests.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of all users.")] = 0,
+    json_file: JsonFile = None,
 ) -> None:
     """Print the bound beside the brake."""
     clumped = next(world for world in EQUAL if world.clumped)
@@ -131,6 +133,7 @@ def main(
         "information used / least",
         title=f"half the CTR, clumped clicks, {runs} tests",
     )
+    figures = {}
     for share in (0.5, 0.1):
         world = replace(at_share(clumped, share), lift=-LOSS, hours=400, users=8000)
         rng = np.random.default_rng(seed)
@@ -139,6 +142,13 @@ def main(
         stopped = [immr_rules(looks(test), world)["CTR"] for test in tests]
         hours = np.array([at.argmax() + 1 if at.any() else world.hours for at in stopped])
         used = least.information_H[hours - 1].mean() / np.log(1 / POLICY.brake_alpha)
+        figures[f"{share:g}"] = {
+            "bound_mean_h": least.on_average_h,
+            "bound_median_one_look_h": least.half_at_one_look_h,
+            "immr_mean_h": float(hours.mean()),
+            "immr_median_h": float(np.median(hours)),
+            "information_used": float(used),
+        }
         table.add_row(
             f"{share:.0%}",
             least.shop,
@@ -149,6 +159,7 @@ def main(
             f"{used:.2f}",
         )
     Console(width=150).print(table)
+    write_figures(json_file, figures)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,9 @@ class Asked:
     style_QS: np.ndarray
     price_Q: np.ndarray
     noise_QD: np.ndarray  # what an older engine adds
-    taste_UN: np.ndarray | None = None  # what users like in items, whatever they search for (`tastes.py`)
+    taste_UN: np.ndarray | None = (
+        None  # what users like in items, whatever they search for (`user_tastes.py`)
+    )
 
 
 def shop(rng: np.random.Generator, count: int = 2000) -> Shop:

@@ -1,6 +1,6 @@
 """Three challengers against one champion: how often is any of them judged wrongly, and is the better one found?
 
-    python -m benchmarks.experiment.abn --runs 500 --json out.json
+    python -m benchmarks.experiment.several_challengers --runs 500 --json out.json
 
 All variants are equal, and the product's rules read out each challenger at every hourly look. For comparison, the
 rules for a single challenger are applied to each of the three. Shares are equal, or 5, 15 and 30 %.
@@ -12,10 +12,8 @@ few users make most of the searches, and asymptotic bounds may not hold yet.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -24,8 +22,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.experiment.rules import Verdicts, immr_rules
-from benchmarks.experiment.worlds import EQUAL, Sessions, World, looks, sessions
+from benchmarks.experiment.simulated_tests import EQUAL, Sessions, World, looks, sessions
+from benchmarks.experiment.stopping_rules import Verdicts, immr_rules
+from benchmarks.figures import JsonFile, write_figures
 
 SHARES = ((0.25, 0.25, 0.25), (0.05, 0.15, 0.30))
 WORLDS = (EQUAL[0], EQUAL[1], EQUAL[6])
@@ -167,7 +166,7 @@ def main(
     lift: Annotated[float, typer.Option(help="The better challenger's lift in CTR.")] = 0.15,
     users: Annotated[int, typer.Option(help="Users of the tests with a better challenger.")] = 13_000,
     seed: Annotated[int, typer.Option(help="Seed of all users.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Simulate tests of three challengers, read them out, and count the wrong verdicts."""
     rng = np.random.default_rng(seed)
@@ -190,10 +189,8 @@ def main(
     for name, value in figures.items():
         summary.add_row(name, f"{value:.2%}")
     Console().print(summary)
-    if json_file is not None:
-        settings = {"runs": runs, "power_runs": power_runs, "lift": lift, "users": users, "seed": seed}
-        content = {**figures, "worlds": equal | heavy, "settings": settings}
-        json_file.write_text(json.dumps(content, indent=1) + "\n")
+    content = {**figures, "worlds": equal | heavy}
+    write_figures(json_file, content)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
     python -m benchmarks.governance --world all
     python -m benchmarks.governance --world swaps-31 --dataset icons
 
-The worlds are described in worlds.py. `held-out` and `drift` ask whether recall on held-out photos is what
-shoppers will see (hold_outs.py), on grocery only. oracle: precision and share of right labels kept, if the pairs,
-their rates and all other true classes were known. Of `icons`, the 80 classes with the most photos are used.
+The worlds are described in label_errors.py. `held-out` and `drift` ask whether recall on held-out photos is what
+shoppers will see (held_out_recall.py), on grocery only. oracle: precision and share of right labels kept if the
+pairs, their rates and all other true classes were known. Of `icons`, the 80 classes with the most photos are used.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.governance import hold_outs, oracle
-from benchmarks.governance.worlds import WORLDS, Photos
+from benchmarks.figures import write_figures
+from benchmarks.governance import held_out_recall, oracle
+from benchmarks.governance.label_errors import WORLDS, Photos
 from immr import recipes
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.named import load_dataset
@@ -117,12 +118,11 @@ def run(world: str, json_file: Path | None, dataset: str = "grocery") -> None:
         _show(found, dataset)
     keys: dict[str, object] = {**_keys(found)}
     if "held-out" in wanted:
-        keys |= hold_outs.other_shops(x_NF, truth_N, *embedded.val())
+        keys |= held_out_recall.other_shops(x_NF, truth_N, *embedded.val())
     if "drift" in wanted:
-        keys |= hold_outs.drift(x_NF, truth_N)
+        keys |= held_out_recall.drift(x_NF, truth_N)
     print(json.dumps(keys, indent=1))
-    if json_file:
-        json_file.write_text(json.dumps({"worlds": [asdict(one) for one in found], **keys}, indent=1))
+    write_figures(json_file, {"worlds": [asdict(one) for one in found], **keys})
 
 
 def _judged(world: str, photos: Photos, classes: int) -> Figures:

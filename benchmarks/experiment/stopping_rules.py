@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2, norm
 
-from benchmarks.experiment.worlds import Looks, World
+from benchmarks.experiment.simulated_tests import Looks, World
 from immr.readout.comparison import Look
 from immr.readout.decision import DecisionPolicy
 from immr.readout.guardrails import ALPHA as GUARDRAIL_ALPHA

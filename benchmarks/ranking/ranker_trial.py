@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ranking import worlds
-from benchmarks.ranking.worlds import Asked, Shop, World
+from benchmarks.ranking import simulated_shops
+from benchmarks.ranking.simulated_shops import Asked, Shop, World
 from immr.evaluation.bootstrap import mean_estimates
 from immr.model.documents import PictureEmbeddings
 from immr.ranking import click_log
@@ -44,12 +44,12 @@ class Fresh:
 def log_of(world: World, seed: int, queries: int, fresh: int) -> tuple[Shop, Examples, Fresh]:
     """A shop, the examples of its log, and queries of the day after."""
     rng = np.random.default_rng(seed)
-    shop = worlds.shop(rng)
-    asked = worlds.ask(shop, rng, queries, queries // 8)
+    shop = simulated_shops.shop(rng)
+    asked = simulated_shops.ask(shop, rng, queries, queries // 8)
     with tempfile.TemporaryDirectory(prefix="immr-ranking-") as place:
-        worlds.write_log(shop, asked, world, rng, Path(place))
+        simulated_shops.write_log(shop, asked, world, rng, Path(place))
         made, features, now = read_log(shop, asked, Path(place))
-    later = worlds.ask(shop, rng, fresh, fresh // 2)
+    later = simulated_shops.ask(shop, rng, fresh, fresh // 2)
     return shop, made, fresh_of(shop, later, features, now)
 
 
@@ -69,7 +69,7 @@ def read_log(shop: Shop, asked: Asked, folder: Path) -> tuple[Examples, dict[str
 
 def fresh_of(shop: Shop, later: Asked, features: dict[str, ItemFeatures], now: datetime) -> Fresh:
     """New queries with their candidates."""
-    found_QC, cosine_QC = worlds.candidates(shop, later.queries_QD)
+    found_QC, cosine_QC = simulated_shops.candidates(shop, later.queries_QD)
     return Fresh(later, found_QC, cosine_QC, features, now)
 
 
@@ -79,7 +79,7 @@ def true_ndcg(shop: Shop, fresh: Fresh, ranker: Ranker | None) -> np.ndarray:
     ndcg = []
     for query in range(len(fresh.asked.user_Q)):
         found_C = fresh.found_QC[query]
-        relevance_C = worlds.relevance(shop, fresh.asked, np.full(len(found_C), query), found_C)
+        relevance_C = simulated_shops.relevance(shop, fresh.asked, np.full(len(found_C), query), found_C)
         of_item = {f"i{item:05d}": value for item, value in zip(found_C, relevance_C, strict=True)}
         gain_K = [of_item[hit.item_id] for hit in ranked(shop, fresh, query, ranker)[:CUT]]
         ideal_K = np.sort(relevance_C)[::-1][:CUT]
@@ -110,7 +110,9 @@ def in_order(
 
 def latency_p95_ms(shop: Shop, fresh: Fresh, ranker: Ranker, user: UserFeatures | None = None) -> float:
     """Core time to rank 100 candidates: hand-tuned weights, signals, trees, sorting."""
-    found_QC, cosine_QC = worlds.candidates(shop, fresh.asked.queries_QD[:TIMED_ROUNDS], TIMED_CANDIDATES)
+    found_QC, cosine_QC = simulated_shops.candidates(
+        shop, fresh.asked.queries_QD[:TIMED_ROUNDS], TIMED_CANDIDATES
+    )
     took_ms = []
     for row in range(len(found_QC)):
         found = candidates(shop, found_QC[row], cosine_QC[row])

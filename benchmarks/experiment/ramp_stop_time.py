@@ -1,6 +1,6 @@
 """How long until a ramp stops itself? A running gateway, and a challenger that is slow or loses clicks.
 
-    python -m benchmarks.experiment.ramp_stopped --json out.json
+    python -m benchmarks.experiment.ramp_stop_time --json out.json
 
 Both versions are stand-ins over HTTP; gateway, event log, registry and decision are the real ones. New users search
 at a steady rate from the moment the ramp starts, and `decide` runs every 30 seconds, as `immr serve` does it. The
@@ -9,7 +9,6 @@ clock stops when the champion answers a search by one of the challenger's users.
 
 from __future__ import annotations
 
-import json
 import random
 import tempfile
 import threading
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.experiment.stand_ins import PHOTO, free_port, stand_in
+from benchmarks.figures import JsonFile, write_figures
 from immr.experiment import changes
 from immr.experiment.assignment import assign
 from immr.experiment.definition import CHALLENGER, Experiment, save
@@ -146,7 +146,7 @@ def main(
     every_s: Annotated[float, typer.Option(help="Seconds between two decisions; 30 in `immr serve`.")] = 30.0,
     limit_s: Annotated[float, typer.Option(help="Give up after this time.")] = 900.0,
     seed: Annotated[int, typer.Option(help="Seed of the clicks.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Start a ramp to a bad challenger, and wait until it has stopped itself."""
     figures: dict[str, float] = {}
@@ -162,9 +162,7 @@ def main(
         figures[f"searches {harm.name}"] = found["searches"]
     figures["ramp_stopped_in_s"] = max(figures[f"ramp_stopped_in_s {harm.name}"] for harm in HARMS)
     Console().print(table)
-    if json_file is not None:
-        settings = {"rate": rate, "share": share, "every_s": every_s, "seed": seed}
-        json_file.write_text(json.dumps({**figures, "settings": settings}, indent=1) + "\n")
+    write_figures(json_file, figures)
 
 
 if __name__ == "__main__":
