@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.event_memory import DAYS, ITEMS, PER_SEARCH, PER_USER, PHOTO_EVERY
+from benchmarks.figures import JsonFile, write_figures
 
 STEPS = ("readout", "readout by day", "export", "drift")
 _MIB = 2**20
@@ -146,7 +147,7 @@ def main(
     folder: Annotated[
         Path | None, typer.Option(help="Of this log; kept, and written if it is not there.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure and print a table."""
     if step:
@@ -177,8 +178,7 @@ def main(
     for name, by_count in found.items():
         table.add_row(name, *(f"{by_count[count][what]:,.0f}" for what, _, count in columns))
     Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps(found, indent=1))
+    write_figures(json_file, found)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ probability that depends on its user and its product. The recall that counts is 
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -20,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import ndtr
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.evaluation.bootstrap import Estimate, mean_estimate
 from immr.evaluation.proportions import mean_estimates
 
@@ -89,7 +88,7 @@ def intervals(
 def main(
     runs: Annotated[int, typer.Option(help="Simulated sets of judgements in each world.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Count how often each interval contains the recall."""
     found: dict[str, dict[str, float]] = {}
@@ -107,8 +106,7 @@ def main(
             name, f"{WORLDS[name].recall:.3f}", *(f"{100 * share:.1f} %" for share in shares.values())
         )
     Console().print(table)
-    if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=1) + "\n")
+    write_figures(json_file, found)
 
 
 if __name__ == "__main__":

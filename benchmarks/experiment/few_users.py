@@ -8,8 +8,6 @@ each variant's own variance: without a heavy clicker among a few users, both the
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -19,6 +17,7 @@ from rich.table import Table
 from tea_tasting.aggr import Aggregates
 from tea_tasting.metrics import RatioOfMeans
 
+from benchmarks.figures import JsonFile, write_figures
 from immr.readout.comparison import CTR, compare, rate, standard_error
 from immr.readout.user_moments import aggregates_of
 
@@ -62,7 +61,7 @@ def covered(champions: int, challengers: int, runs: int, seed: int) -> dict[str,
 def main(
     runs: Annotated[int, typer.Option(help="Simulated tests of each size.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Count how often each interval contains the truth."""
     found = {f"{one:,} and {other:,}": covered(one, other, runs, seed) for one, other in SIZES}
@@ -70,8 +69,7 @@ def main(
     for name, shares in found.items():
         table.add_row(name, *(f"{100 * share:.1f} %" for share in shares.values()))
     Console().print(table)
-    if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=1) + "\n")
+    write_figures(json_file, found)
 
 
 if __name__ == "__main__":
