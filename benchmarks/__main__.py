@@ -1,4 +1,4 @@
-"""Lists the benchmarks. Each is a module: `python -m benchmarks.gate --help` shows its options."""
+"""Lists the benchmarks. Each is a module: `python -m benchmarks.drift --help` shows its options."""
 
 from __future__ import annotations
 

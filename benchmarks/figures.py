@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from immr import __version__
@@ -20,20 +21,24 @@ JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="W
 
 
 def write_figures(file: Path | None, figures: Mapping[str, Any]) -> None:
-    """Write figures with the options of this run and its machine; no file, nothing to do.
+    """Write figures with the command and the machine that they are from; without a file, do nothing.
 
-    `{"benchmark": "benchmarks.gate", "options": {"runs": 100}, "machine": {…}, "figures": {…}}`
+    `{"command": "python -m benchmarks.drift --runs 60", "machine": {…}, "ended": "…", "figures": {…}}`
     """
     if file is None:
         return
-    command = click.get_current_context()
-    options = {name: value for name, value in command.params.items() if name != "json_file"}
     content = {
-        "benchmark": command.command_path.removeprefix("python -m "),
-        "options": options,
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor(), "load": os.getloadavg()[0]},
+        "command": _command(),
         "immr": __version__,
+        "machine": {"cores": os.cpu_count(), "processor": platform.processor(), "load": os.getloadavg()[0]},
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "figures": figures,
     }
-    write_atomically(file, json.dumps(content, indent=1, default=str) + "\n")
+    write_atomically(file, json.dumps(content, indent=1) + "\n")
+
+
+def _command() -> str:
+    """The command of this process, as one would type it."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    name = ["-m", module.name.removesuffix(".__main__")] if module else [sys.argv[0]]
+    return shlex.join(["python", *name, *sys.argv[1:]])

@@ -1,6 +1,6 @@
 """Recall against latency of the vector index: search width (`hnsw_ef`), int8 vectors, and rescoring.
 
-    python -m benchmarks.index_curve --json curve.json --svg docs/images/index-curve.svg
+    python -m benchmarks.index.curve --json curve.json --svg docs/images/index-curve.svg
 
 Unit vectors without clusters, the hardest case for a graph. Each line is one index, each dot a width. A search's time
 is processor time, the median of all queries, which a busy machine changes less than wall time. Recall is measured
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import JsonFile, write_figures
-from benchmarks.index import Data, build
+from benchmarks.index.__main__ import Data, build
 from immr.charts import svg
 from immr.charts.lines import Point, Series, line_chart
 from immr.charts.ticks import number_ticks
