@@ -21,20 +21,19 @@ JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="W
 
 
 def write_figures(file: Path | None, figures: Mapping[str, Any]) -> None:
-    """Write figures with the command and the machine that they are from; without a file, do nothing.
+    """Write figures, and under `run` the command and the machine that they are from; without a file, do nothing.
 
-    `{"command": "python -m benchmarks.drift --runs 60", "machine": {…}, "ended": "…", "figures": {…}}`
+    `{"run": {"command": "python -m benchmarks.drift --runs 60", "machine": {…}, "ended": "…"}, "recall": 0.9, …}`
     """
     if file is None:
         return
-    content = {
+    run = {
         "command": _command(),
         "immr": __version__,
         "machine": {"cores": os.cpu_count(), "processor": platform.processor(), "load": os.getloadavg()[0]},
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "figures": figures,
     }
-    write_atomically(file, json.dumps(content, indent=1) + "\n")
+    write_atomically(file, json.dumps({"run": run, **figures}, indent=1) + "\n")
 
 
 def _command() -> str:

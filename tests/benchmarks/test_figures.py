@@ -21,5 +21,5 @@ def test_figures_are_written_with_their_command(tmp_path: Path) -> None:
     options = ["benchmarks.evaluation.gate", "--runs", "2", "--json", str(file)]
     subprocess.run([sys.executable, "-m", *options], check=True, stdout=subprocess.PIPE, timeout=300)
     written = json.loads(file.read_text())
-    assert written["command"] == f"python -m {' '.join(options)}"
-    assert written["machine"]["cores"] > 0 and len(written["figures"]["gate"]) > 1
+    assert written["run"]["command"] == f"python -m {' '.join(options)}"
+    assert written["run"]["machine"]["cores"] > 0 and len(written["gate"]) > 1

@@ -9,17 +9,26 @@ from immr.cli.values import a_duration, a_share, in_words, shares
 
 
 @pytest.mark.parametrize(
-    ("text", "share"), [("10%", 0.1), ("0.1", 0.1), ("0.5%", 0.005), ("100%", 1.0), ("0", 0.0), ("50 %", 0.5)]
+    ("text", "share"),
+    [
+        ("10%", 0.1),
+        ("0.1", 0.1),
+        ("0.5%", 0.005),
+        ("100%", 1.0),
+        ("0", 0.0),
+        ("50 %", 0.5),
+        ("50", 0.5),
+        (0.5, 0.5),
+    ],
 )
-def test_a_share_is_a_percentage_or_a_fraction(text: str, share: float) -> None:
+def test_a_share_is_a_percentage_or_a_fraction(text: str | float, share: float) -> None:
     """`--weight` took fractions only, `--ramp` and `--holdout` percentages only."""
     assert a_share(text) == pytest.approx(share)
 
 
-@pytest.mark.parametrize("text", ["1", "5", "50"])
-def test_a_number_that_may_be_a_percentage_is_refused(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match=rf"if you mean {text}%, add the %"):
-        a_share(text)
+def test_one_may_be_a_percentage_or_everybody() -> None:
+    with pytest.raises(typer.BadParameter, match="1 may be 1% or 100%: add the %"):
+        a_share("1")
 
 
 @pytest.mark.parametrize("text", ["", "%", "half", "nan%", "inf"])
@@ -30,8 +39,9 @@ def test_other_texts_are_no_shares(text: str) -> None:
 
 def test_a_list_of_shares_names_its_option() -> None:
     assert shares("1%,0.05, 25%", "--ramp") == pytest.approx([0.01, 0.05, 0.25])
+    assert shares("1,5,25,50", "--ramp") == pytest.approx([0.01, 0.05, 0.25, 0.5])
     with pytest.raises(typer.BadParameter) as refused:
-        shares("1%,5", "--ramp")
+        shares("0.5,1", "--ramp")
     assert refused.value.param_hint == "--ramp"
 
 

@@ -11,37 +11,42 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def a_share(value: str | float) -> float:
-    """A share such as `10%` or 0.1; also an option's default, which is a number already.
+    """A share such as `10%`, 0.1 or 10; also an option's default, which is a number already.
 
     Raises:
-        BadParameter: The text is not a share, or it is a number of 1 or more without a percent sign.
+        BadParameter: The text is not a share, or it is 1, which may be 1% or 100%.
     """
     text = str(value).strip()
+    number = _number(text)
+    if text.endswith("%") or number > 1:
+        return number / 100
+    if number == 1:
+        raise typer.BadParameter("1 may be 1% or 100%: add the %")
+    return number
+
+
+def shares(text: str, option: str) -> list[float]:
+    """The shares in a comma-separated option, such as `1%,5%,25%`; in `1,5,25`, 1 is a percentage like the others.
+
+    Raises:
+        BadParameter: One of them is not a share.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        percentages = any(_number(part) > 1 and not part.endswith("%") for part in parts)
+        return [a_share("1%" if percentages and part == "1" else part) for part in parts]
+    except typer.BadParameter as error:
+        raise typer.BadParameter(error.message, param_hint=option) from error
+
+
+def _number(text: str) -> float:
     try:
         number = float(text.removesuffix("%"))
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
         raise typer.BadParameter(f"{text!r} is not a share such as 10% or 0.1")
-    if text.endswith("%"):
-        return number / 100
-    if number >= 1:
-        raise typer.BadParameter(
-            f"{text!r} is not a share such as 10% or 0.1; if you mean {text}%, add the %"
-        )
     return number
-
-
-def shares(text: str, option: str) -> list[float]:
-    """The shares in a comma-separated option, such as `1%,5%,25%`.
-
-    Raises:
-        BadParameter: One of them is not a share.
-    """
-    try:
-        return [a_share(part) for part in text.split(",")]
-    except typer.BadParameter as error:
-        raise typer.BadParameter(error.message, param_hint=option) from error
 
 
 def a_duration(value: str | float) -> int:
