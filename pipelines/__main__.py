@@ -220,7 +220,10 @@ def on_new_data(
     every: Annotated[
         int,
         typer.Option(
-            parser=a_duration, metavar="DURATION", show_default="5m", help="Time between two checks."
+            parser=a_duration,
+            metavar="DURATION",
+            show_default=False,
+            help="Time between two checks; by default 5m.",
         ),
     ] = 300,
     once: Annotated[

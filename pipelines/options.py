@@ -50,8 +50,8 @@ Share = Annotated[
     typer.Option(
         parser=a_share,
         metavar="SHARE",
-        show_default="50%",
-        help="Share of users that a challenger gets: 10% or 0.1.",
+        show_default=False,
+        help="Share of users that a challenger gets: 10% or 0.1; by default 50%.",
     ),
 ]
 ServiceAccount = Annotated[

@@ -75,7 +75,7 @@ class ImmrSearch:
         self.running = ExitStack()
         parts = self.running.enter_context(connect(Settings()))
         photo_urls = PhotoUrls() if options.image_urls else None
-        self.service = VersionService(folder, parts, options.threads, options.max_under_way, photo_urls)
+        self.service = VersionService(folder, parts, options.threads, options.max_in_progress, photo_urls)
         metrics, version = self.service.metrics, self.service.version
         metrics.watch(version.count, version.newest_feature)
         mounted.app = self.running.enter_context(

@@ -18,12 +18,12 @@ def gateway(
     timeout_s: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long a variant may take.")
     ] = TIMEOUT_S,
-    max_under_way: Annotated[
+    max_in_progress: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="COUNT",
-            help=f"Concurrent searches; more get 429. By default IMMR_MAX_UNDER_WAY, else {MAX_IN_PROGRESS}.",
+            help=f"Concurrent searches; more get 429. By default IMMR_MAX_IN_PROGRESS, else {MAX_IN_PROGRESS}.",
         ),
     ] = None,
 ) -> None:
@@ -31,7 +31,7 @@ def gateway(
 
     Example: python -m serving.gateway --host 0.0.0.0 --port 8080
     """
-    serve_gateway(host, port, timeout_s, max_under_way)
+    serve_gateway(host, port, timeout_s, max_in_progress)
 
 
 if __name__ == "__main__":

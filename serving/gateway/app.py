@@ -163,7 +163,7 @@ def serve_gateway(
         host: Address to listen on.
         port: Port to listen on.
         timeout_s: How long a variant may take.
-        max_in_progress: Concurrent searches; None: IMMR_MAX_UNDER_WAY, else `MAX_IN_PROGRESS`.
+        max_in_progress: Concurrent searches; None: IMMR_MAX_IN_PROGRESS, else `MAX_IN_PROGRESS`.
 
     Raises:
         ImmrError: a setting is invalid.
@@ -172,7 +172,7 @@ def serve_gateway(
 
     with ExitStack() as running:
         options = read_options()
-        most = max_in_progress or options.max_under_way or MAX_IN_PROGRESS
+        most = max_in_progress or options.max_in_progress or MAX_IN_PROGRESS
         parts = running.enter_context(connect(Settings()))
         gateway = Gateway(parts, timeout_s, most)
         app = running.enter_context(

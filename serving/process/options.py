@@ -27,7 +27,7 @@ class ServingOptions(BaseSettings):
 
     threads: int = 1
     """Threads per encoding, in a Bento."""
-    max_under_way: int | None = None
+    max_in_progress: int | None = None
     """Searches in progress; more are refused with 429. None: 8 per core in a Bento, 256 in a gateway."""
     image_urls: bool = False
     """Whether a Bento fetches photos that searches name by `image_url`, from public addresses."""

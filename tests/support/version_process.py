@@ -14,7 +14,7 @@ from tests.support.upstream_process import free_port, process_on
 
 @contextmanager
 def version_process(
-    folder: Path, env: dict[str, str], max_under_way: int = 64, port: int = 0
+    folder: Path, env: dict[str, str], max_in_progress: int = 64, port: int = 0
 ) -> Iterator[str]:
     """Runs it; yields its URL once it is ready."""
     from tests.support.in_process import wait_ready
@@ -26,14 +26,14 @@ def version_process(
         "tests.support.version_process",
         str(folder),
         str(port),
-        str(max_under_way),
+        str(max_in_progress),
     ]
     with process_on(port, *command, env=env) as url:
         wait_ready(url)
         yield url
 
 
-def serve(folder: Path, port: int, max_under_way: int) -> None:
+def serve(folder: Path, port: int, max_in_progress: int) -> None:
     import uvicorn
     from fastapi import FastAPI
 
@@ -42,7 +42,7 @@ def serve(folder: Path, port: int, max_under_way: int) -> None:
     from serving.bento.app import create_version_app
     from serving.process.options import ServingOptions
 
-    service = VersionService(folder, connect(Settings()), max_in_progress=max_under_way)
+    service = VersionService(folder, connect(Settings()), max_in_progress=max_in_progress)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,6 +59,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("port", type=int)
-    parser.add_argument("max_under_way", type=int)
+    parser.add_argument("max_in_progress", type=int)
     options = parser.parse_args()
-    serve(options.folder, options.port, options.max_under_way)
+    serve(options.folder, options.port, options.max_in_progress)

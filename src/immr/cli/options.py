@@ -71,8 +71,8 @@ ShareInQueue = Annotated[
         "--share",
         parser=a_share,
         metavar="SHARE",
-        show_default="50%",
-        help="Share of users that its test gives the version if it must wait in the queue: 10% or 0.1.",
+        show_default=False,
+        help="Share of users in its test, if the version must wait in the queue: 10% or 0.1; by default 50%.",
     ),
 ]
 Host = Annotated[

@@ -111,7 +111,7 @@ def experiment_readout(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show each variant's users and CTR, with intervals, and the difference; changes nothing.
+    """Show each variant's users and CTR with intervals, and their difference.
 
     Example: immr experiment readout --by country,device --csv > readout.csv
     """
@@ -148,8 +148,8 @@ def experiment_start(
         typer.Option(
             parser=a_duration,
             metavar="DURATION",
-            show_default="6h",
-            help="How long each share of --ramp lasts: 30m, 6h or 1d.",
+            show_default=False,
+            help="How long each share of --ramp lasts: 30m, 6h or 1d; by default 6h.",
         ),
     ] = 6 * 3600,
     holdout: Annotated[

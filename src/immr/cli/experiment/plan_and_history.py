@@ -66,7 +66,7 @@ def _power(value: str | float) -> float:
 def experiment_plan(
     ctx: typer.Context,
     lift: Annotated[
-        str, typer.Option(metavar="SHARE,…", help="Relative lifts of the CTR that the test should find.")
+        str, typer.Option(metavar="SHARE,…", help="Relative lifts of the CTR that the test should detect.")
     ] = "2%,5%,10%,20%",
     share: Share = 0.5,
     power: Annotated[
@@ -74,8 +74,8 @@ def experiment_plan(
         typer.Option(
             parser=_power,
             metavar="SHARE",
-            show_default="80%",
-            help="Probability of finding a lift that exists.",
+            show_default=False,
+            help="Probability of finding a lift that exists; by default 80%.",
         ),
     ] = 0.8,
     challengers: Annotated[
@@ -85,7 +85,7 @@ def experiment_plan(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how many users and days a test would need, from the champion's last two weeks; changes nothing.
+    """Estimate how many users and days a test needs, from the champion's last two weeks.
 
     Example: immr experiment plan --lift 5% --share 10%
     """
@@ -120,7 +120,7 @@ def experiment_aa(
     share: ShareInQueue = 0.5,
     as_json: AsJson = False,
 ) -> None:
-    """Deploy a copy of the champion as challenger, for an A/A test, which checks the measurement itself.
+    """Deploy a copy of the champion as challenger, for an A/A test of the measurement itself.
 
     Example: immr experiment aa
     """
@@ -174,7 +174,7 @@ def experiment_queue(
 def experiment_history(
     ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
 ) -> None:
-    """List all tests, newest first: when, which versions, how they ended, and who ended them.
+    """List all tests, newest first: dates, versions, result, and who ended them.
 
     Example: immr experiment history --json
     """
@@ -216,7 +216,7 @@ def experiment_report(
     by: ByDimensions = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write a one-page report of a test: result, forest plot, segments, guardrails, and what was done.
+    """Write a one-page report of a test: result, forest plot, segments, guardrails, history.
 
     Example: immr experiment report --by country,day --out test.html
     """
