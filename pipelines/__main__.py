@@ -12,7 +12,6 @@ import typer
 
 from immr.cli.help import Commands
 from immr.cli.options import NEGATIVE, AsJson, report
-from immr.cli.values import a_duration
 from immr.errors import ImmrError, SettingsError
 from immr.machine.ctrl_c import ends_on_ctrl_c
 from immr.settings import Settings
@@ -22,6 +21,7 @@ from pipelines.new_data import Checked, NewData
 from pipelines.options import (
     Deploy,
     Endpoint,
+    Every,
     GateMargin,
     Gpus,
     Namespace,
@@ -217,15 +217,7 @@ def schedule(
 @app.command("on-new-data")
 def on_new_data(
     data: Annotated[str, typer.Argument(help="Your tables, at a path or URL for this command and the pods.")],
-    every: Annotated[
-        int,
-        typer.Option(
-            parser=a_duration,
-            metavar="DURATION",
-            show_default=False,
-            help="Time between two checks; by default 5m.",
-        ),
-    ] = 300,
+    every: Every = 300,
     once: Annotated[
         bool,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from immr import recipes
-from immr.cli.values import a_share
+from immr.cli.values import a_duration, a_share
 
 Endpoint = Annotated[
     str,
@@ -52,6 +52,15 @@ Share = Annotated[
         metavar="SHARE",
         show_default=False,
         help="Share of users that a challenger gets: 10% or 0.1; by default 50%.",
+    ),
+]
+Every = Annotated[
+    int,
+    typer.Option(
+        parser=a_duration,
+        metavar="DURATION",
+        show_default=False,
+        help="Time between two checks; by default 5m.",
     ),
 ]
 ServiceAccount = Annotated[

@@ -22,8 +22,7 @@ from immr.errors import SettingsError
 from immr.experiment.definition import save
 from immr.settings import Settings
 from immr.wiring import connect
-from serving.gateway import app as gateway_app
-from serving.gateway.app import create_gateway_app
+from serving.gateway.app import create_gateway_app, serve_gateway
 from serving.gateway.split import Gateway
 from serving.process import logs, tracing
 from serving.process.options import ServingOptions
@@ -130,15 +129,14 @@ def test_traces_are_off_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert app.user_middleware == [] and tracing.of_client() is None
 
 
-def test_a_gateway_with_an_unknown_exporter_explains_it_and_exits(
-    own_settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_gateway_refuses_an_unknown_exporter(
+    own_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (own_settings.environment() | {tracing.EXPORTER: "smoke-signals"}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["gateway"])
     monkeypatch.setattr(logs, "configure", lambda log_format: None)  # it would replace pytest's handlers
-    assert gateway_app.main() == 1
-    assert "OTEL_TRACES_EXPORTER=smoke-signals: no such exporter" in capsys.readouterr().err
+    with pytest.raises(SettingsError, match="OTEL_TRACES_EXPORTER=smoke-signals: no such exporter"):
+        serve_gateway("127.0.0.1", free_port())
 
 
 def test_an_invalid_option_is_an_error_that_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
