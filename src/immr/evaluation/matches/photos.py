@@ -72,7 +72,7 @@ def _encoder(folder: Path) -> OnnxQueryEncoder:
 
 
 def _embedded(
-    encoder: OnnxQueryEncoder, uris: Sequence[str], changed: bool
+    encoder: OnnxQueryEncoder, uris: Sequence[str], changed: bool, what: str = "photos"
 ) -> tuple[FloatArray, FloatArray | None]:
     enough_px = encoder.card.preprocessing.enough_px
 
@@ -83,7 +83,9 @@ def _embedded(
         return encoder.encode_with_texture(picture)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(with_progress(pool.map(embedded, range(len(uris))), "encoding", "photos", len(uris)))
+        found = list(
+            with_progress(pool.map(embedded, range(len(uris))), f"encoding {what}", "pictures", len(uris))
+        )
     textures = [texture_T for _, texture_T in found if texture_T is not None]
     return np.stack([row_D for row_D, _ in found]), np.stack(textures) if textures else None
 
@@ -94,9 +96,9 @@ def labelled(folder: Path, pictures: LabelledPictures, changed: bool = False) ->
 
 
 def _labelled(
-    encoder: OnnxQueryEncoder, pictures: LabelledPictures, changed: bool = False
+    encoder: OnnxQueryEncoder, pictures: LabelledPictures, changed: bool = False, what: str = "photos"
 ) -> LabelledEmbeddings:
-    rows_ND, textures_NT = _embedded(encoder, pictures.uris, changed)
+    rows_ND, textures_NT = _embedded(encoder, pictures.uris, changed, what)
     return LabelledEmbeddings(rows_ND, np.array(pictures.classes, dtype=np.int64), textures_NT)
 
 
@@ -109,13 +111,13 @@ def fitted(folder: Path, photos: LabelledPictures, catalogue: LabelledPictures) 
         catalogue: the items' main pictures; those that cannot be read are left out, as by the index.
     """
     chosen, encoder = photos.spread(MOST), _encoder(folder)
-    plain = _labelled(encoder, chosen)
+    plain = _labelled(encoder, chosen, what="training photos")
     if plain.textures_NT is None:
         return plain
-    parts = [plain, _labelled(encoder, chosen.spread(MOST // 2), changed=True)]
+    parts = [plain, _labelled(encoder, chosen.spread(MOST // 2), changed=True, what="altered photos")]
     pictures = catalogue.spread(MOST // 2).readable()
     if pictures.uris:
-        parts.append(_labelled(encoder, pictures))
+        parts.append(_labelled(encoder, pictures, what="catalogue pictures"))
     textures = [part.textures_NT for part in parts if part.textures_NT is not None]
     return LabelledEmbeddings(
         np.concatenate([part.rows_ND for part in parts]),

@@ -88,10 +88,11 @@ class ImageFeatures:
         todo = sorted(set().union(*missing.values()))
         if not todo:
             return
+        count = sum(map(len, missing.values()))
         _log.info(
-            "computing frozen features of %s in up to %s",
+            "computing frozen features of %s, %s in all",
             counted(len(todo), "picture"),
-            counted(len(views), "view"),
+            counted(count, "view"),
         )
         encoder = self.load(share.threads)
         pictures = max(1, encoder.batch // sum(bool(keys) for keys in missing.values()))
@@ -102,9 +103,7 @@ class ImageFeatures:
 
         batches = in_processes(read, groups, encoder.workers)
         found: dict[str, dict[str, HalfArray]] = {view: {} for view in views}
-        with ProgressBar(
-            "image features", sum(map(len, missing.values())), "pictures", share.rank == 0
-        ) as progress:
+        with ProgressBar("image features", count, "views", share.rank == 0) as progress:
             for names, batch in batches:
                 for (key, view), rows_LF in zip(names, self._encode(encoder, batch), strict=True):
                     found[view][key] = rows_LF
