@@ -18,6 +18,7 @@ def written(text: str, encoding: str) -> bytes:
             "cp1252",
             ["Käse", "Grüße, Ärger, Übung", "naïve café à la crème", "SÜSSWAREN ÄPFEL", "smörgås 5 €"],
         ),
+        ("cp1250", ["žluťoučký kůň", "ręcznie robiona miska i łyżka na każdy posiłek"]),
         ("cp932", ["りんごジュース", "牛乳とパン", "紳士靴 メンズ スニーカー"]),
         ("euc_jp", ["りんごジュース", "牛乳とパン", "紳士靴 メンズ スニーカー"]),
         ("cp949", ["우유 사과", "남성용 운동화 280mm"]),

@@ -128,3 +128,14 @@ def test_addresses_without_a_scheme_as_in_html() -> None:
     )
     assert read.to_pylist() == [["https://cdn.example/1.jpg", "https://cdn.example/2.jpg"]]
     assert reading("image", ["/img//1.jpg"]).rule.prefix == ""
+
+
+@pytest.mark.parametrize("days", [["45730.5", "45731"], ["45730,5", "45731"], [45730.5, 45731.0]])
+def test_days_as_spreadsheets_count_them(days: list[object]) -> None:
+    """A date that lost its format was `few values can be read; is it the right column?`."""
+    found = reading("updated_at", days)
+    assert "is read as days since 1899-12-30" in found.note
+    batch = pa.RecordBatch.from_pydict({"x": days})
+    times = found.rule.values(batch, "updated_at", "here").cast(pa.timestamp("us", "UTC"))
+    assert [str(time) for time in times] == ["2025-03-14 12:00:00+00:00", "2025-03-15 00:00:00+00:00"]
+    assert not reading("updated_at", ["12345", "45731"]).fits

@@ -9,8 +9,11 @@ import codecs
 import re
 from collections.abc import Callable
 
-_LATIN = "cp1252"
+_LATIN, _CENTRAL = "cp1252", "cp1250"
 _WORD = re.compile(r"\w*[^\W\x00-\x7f]\w*")
+_SIGN_IN_WORD = re.compile(
+    r"[^\W\d_][\u00b9\u00b3\u00bf\u00a3\u00a5][^\W\d_]"
+)  # Polish letters, as signs of Windows-1252
 _RUN = re.compile(r"[^\x00-\x7f]{2,}")
 _MOST = 0.8  # of the characters beyond ASCII
 _SHOWN_WORDS, _SHOWN_CHARS = 3, 40
@@ -41,24 +44,38 @@ The first that fits is taken. The order matters: Korean text is also valid Chine
 def encoding_of(content: bytes) -> str:
     """The encoding of text: empty for UTF-8 and for marked UTF-16, else the likeliest.
 
-    Japanese, Korean, Chinese and Cyrillic are recognized by their common letters; all other text is Windows-1252.
+    Japanese, Korean, Chinese and Cyrillic are recognized by their common letters. All other text is Windows-1252,
+    unless it has a letter that only the encoding of Central Europe has.
     """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return ""
     cut = content[: content.rfind(b"\n") + 1] or content  # the last character may be cut off
-    try:
-        cut.decode("utf-8")
+    if _decodes(cut, "utf-8"):
         return ""
-    except UnicodeDecodeError:
-        pass
     fitting = (name for name, enough, is_common in _SCRIPTS if _fits(cut, name, enough, is_common))
-    return next(fitting, _LATIN)
+    return next(fitting, _CENTRAL if _is_central(cut) else _LATIN)
 
 
 def words_in(content: bytes, encoding: str) -> str:
     """The first words with a letter beyond ASCII, by which a reader can judge the encoding."""
     words = dict.fromkeys(_WORD.findall(content.decode(encoding, errors="replace")))
     return ", ".join([*words][:_SHOWN_WORDS])[:_SHOWN_CHARS]
+
+
+def _is_central(content: bytes) -> bool:
+    """Whether text that is Windows-1250 or -1252 cannot be, or makes no words, in the latter."""
+    try:
+        return _SIGN_IN_WORD.search(content.decode(_LATIN)) is not None
+    except UnicodeDecodeError:
+        return _decodes(content, _CENTRAL)
+
+
+def _decodes(content: bytes, encoding: str) -> bool:
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _fits(content: bytes, encoding: str, enough: float, is_common: Callable[[str], bool]) -> bool:

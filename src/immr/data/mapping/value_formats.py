@@ -62,6 +62,7 @@ _PREFERRED = 1e-6
 _PICTURE_SEPARATORS = (",", ";")
 _SUFFIX = r"(jpe?g|png|webp|gif|bmp|avif)"
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_FIRST_DAY, _LAST_DAY = 36_526, 73_051  # 2000 and 2100, as spreadsheets count
 _EARLIEST, _LATEST = 946_684_800, 4_102_444_800  # 2000 and 2100, in seconds
 
 
@@ -116,7 +117,8 @@ def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> li
         return _truth(column, values, _TRUTH)
     if kind == TIMESTAMP:
         counted = [ColumnRule(column=column, unit=unit) for unit in _units(values)]
-        return [*counted, *(ColumnRule(column=column, format=pattern) for pattern in _FORMATS)]
+        by_text = [ColumnRule(column=column, format=pattern) for pattern in _FORMATS]
+        return [*counted, *by_text, *_days_of_spreadsheets(column, values)]
     if name == "category":
         used = [each for each in _SEPARATORS if _holds(values, each)]
         return [ColumnRule(column=column, separator=(each.strip())) for each in used[:1]]
@@ -125,6 +127,19 @@ def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> li
     if name in ("title", "description") and _matches(values, HTML):
         return [ColumnRule(column=column, html=True)]
     return []
+
+
+def _days_of_spreadsheets(column: str, values: pa.Array) -> list[ColumnRule]:
+    """Days since 1899-12-30, with a fraction: how a spreadsheet exports a date that lost its format."""
+    numbers = pc.replace_substring(values, ",", ".") if _is_text(values) else values
+    days = (
+        convert(numbers, pa.float64())[0] if _is_text(values) or pa.types.is_floating(values.type) else None
+    )
+    if days is None or not pc.all(pc.and_(pc.greater(days, _FIRST_DAY), pc.less(days, _LAST_DAY))).as_py():
+        return []
+    quoted = '"' + column.replace('"', '""') + '"'
+    number = f"TRY_CAST(replace({quoted}::VARCHAR, ',', '.') AS DOUBLE)"
+    return [ColumnRule(sql=f"to_timestamp(round(({number} - 25569) * 86400))")]
 
 
 def has_no_pictures(values: pa.Array) -> bool:
@@ -256,6 +271,8 @@ def _holds(values: pa.Array, separator: str) -> bool:
 
 
 def _question(rule: ColumnRule, name: str, kind: pa.DataType, values: pa.Array) -> str:
+    if kind == TIMESTAMP and rule.sql:
+        return f"{name}: {_first(values)!r} is read as days since 1899-12-30 in UTC, as spreadsheets count"
     if kind == TIMESTAMP and not rule.unit and not rule.zone and _is_naive(values):
         return f'{name}: its times have no zone and are read as UTC; if they are local, add zone = "Europe/Berlin"'
     if name == "price" and "cent" in rule.column.lower():

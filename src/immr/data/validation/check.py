@@ -26,6 +26,7 @@ from immr.data.sources.sql_tables import QueriedPart
 from immr.data.sources.table_parts import CHUNK_ROWS
 from immr.data.table_chunks import Typed, printed, typed
 from immr.data.validation.across_tables import shifted_times, unknown_items
+from immr.data.validation.missing_pictures import remedy
 from immr.data.validation.row_rules import broken, rules_of
 from immr.errors import ContractError
 
@@ -217,18 +218,21 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> tuple[TableRepo
         valid,
         problems,
         _ignored(table, there),
-        *_missing(pictures[:_PICTURES], buckets, rule.column if rule and rule.column else "image"),
+        *_missing(
+            pictures[:_PICTURES], buckets, table.beside, rule.column if rule and rule.column else "image"
+        ),
         unclear,
     )
     return report, pd.concat(keys)
 
 
-def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tuple[str, bool]:
+def _missing(pictures: Sequence[str], buckets: Sequence[str], folder: str, column: str) -> tuple[str, bool]:
     """A sentence about pictures that cannot be read, and whether these are all; those behind URLs are not requested.
 
     Args:
         pictures: paths and URLs.
         buckets: places in object stores that may be read.
+        folder: where relative paths start.
         column: the shop's, for a remedy.
     """
     elsewhere = [uri for uri in pictures if "://" in uri and not uri.startswith("file://")]
@@ -242,10 +246,8 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tu
     here = [picture for picture in pictures if "://" not in picture or picture.startswith("file://")]
     if not (lost := [picture for picture in here if not is_file(picture)]):
         return "", False
-    by_windows = f"; to read its \\ as /, map image = {{ sql = '''replace(\"{column}\", chr(92), '/')''' }}"
-    as_in_html = f'; to read // as https://, map image = {{ column = "{column}", prefix = "https:" }}'
-    hint = by_windows if "\\" in lost[0] else as_in_html if lost[0].startswith("//") else ""
-    sentence = f"missing pictures: {len(lost):,} of the first {len(here):,}, such as {lost[0]}{hint}"
+    found = remedy(lost, folder, column)
+    sentence = f"missing pictures: {len(lost):,} of the first {len(here):,}, such as {lost[0]}{found}"
     return sentence, len(lost) == len(pictures)
 
 
