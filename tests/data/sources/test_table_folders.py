@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from immr.data.contract import ITEMS
 from immr.data.sources.locations import Location
+from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 from tests.data.sources.test_shop import admitted, write
 
@@ -60,3 +62,28 @@ def test_partitions_beside_a_file_of_the_table_are_found_behind_a_mark_of_spark(
     (tmp_path / "items/_SUCCESS").touch()
     with pytest.raises(ContractError, match="keep one of them"):
         admitted(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (["Artikel.xlsx"], r"has no table items: Artikel\.xlsx is a spreadsheet: save it as CSV \(UTF-8\)$"),
+        (["shop.zip"], r"shop\.zip is packed: unpack it$"),
+        (
+            ["exports/artikel.csv", "images/1.jpg"],
+            r"exports/artikel\.csv may be it: give that file, or its folder$",
+        ),
+        (
+            ["1.JPG", "2.png"],
+            r"it has 2 pictures, but no table with a row for each item: write one, such as items\.csv",
+        ),
+        (["artikel.csv"], r"items\.parquet is missing: put the table items there"),
+    ],
+)
+def test_a_folder_without_the_catalogue_says_what_it_has(tmp_path: Path, files: list[str], says: str) -> None:
+    """`immr start` on a folder with an Excel file asked for items.parquet."""
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a,b\n1,2\n")
+    with pytest.raises(ContractError, match=says):
+        Shop.catalogue(tmp_path).table(ITEMS)

@@ -19,7 +19,7 @@ from immr.data.pictures import picture_files
 from immr.data.sources.files import FilePart, is_table, not_a_table
 from immr.data.sources.locations import Location
 from immr.data.sources.sql_tables import QueriedPart
-from immr.data.sources.table_folders import parts_at, parts_in
+from immr.data.sources.table_folders import instead_of_tables, parts_at, parts_in
 from immr.data.sources.table_parts import CHUNK_ROWS, TablePart
 from immr.data.sources.warehouse import WarehousePart, is_warehouse, tables_of
 from immr.errors import ContractError
@@ -239,6 +239,8 @@ class Shop:
         if self._is_one_file:
             return f"{self.name} is one table, the items: give the folder that also has {contract.name}"
         file = Location.of(self.uri) / f"{contract.name}.parquet"
+        if contract.name == ITEMS.name and (found := instead_of_tables(Location.of(self.uri))):
+            return f"{self.name} has no table items: {found}"
         return (
             f"{self.name.rstrip('/')}/{contract.name}.parquet is missing{file.problem()}: put the table "
             f"{contract.name} there {columns}, or name its file in a mapping (`immr data check` proposes one)"

@@ -8,13 +8,15 @@ from itertools import chain
 from immr.data.contract import TableContract
 from immr.data.mapping.shop_map import TableMap
 from immr.data.pictures import additional_pictures
-from immr.data.sources.files import SUFFIXES, FilePart, is_table, may_be_anything
+from immr.data.sources.files import SUFFIXES, FilePart, is_table, may_be_anything, why_no_table
 from immr.data.sources.locations import Location
 from immr.data.sources.table_parts import TablePart
 from immr.data.sources.warehouse import WarehousePart, is_warehouse
 from immr.errors import ContractError
+from immr.machine.wording import counted
 
 _SPARKS = (".parquet", ".csv", ".json")  # folders
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 def parts_at(source: str, mapping: TableMap, contract: TableContract) -> Sequence[TablePart]:
@@ -65,6 +67,25 @@ def parts_in(location: Location, mapping: TableMap, contract: TableContract) -> 
     beside = [each for each in location.files() if each.name.startswith(named)]
     parts = sorted([*beside, *chain.from_iterable(below)], key=lambda each: each.path)
     return _files(parts if not whole or _has_table(parts) else whole, location, mapping, contract)
+
+
+def instead_of_tables(location: Location) -> str:
+    """What a folder of this machine has in place of the catalogue, and what to do; empty if that is not known."""
+    folder, files = location.local, location.files()
+    if folder is None or any(map(is_table, files)):
+        return ""
+    names = [file.name for file in files]
+    if why := next((f"{name} {why}" for name in names if (why := why_no_table(name))), ""):
+        return why
+    below = (found for found in sorted(folder.glob("*/*")) if found.is_file())
+    if found := next((each for each in below if is_table(Location.of(each))), None):
+        return f"{found} may be it: give that file, or its folder"
+    if pictures := [name for name in names if name.lower().endswith(_PICTURES)]:
+        return (
+            f"it has {counted(len(pictures), 'picture')}, but no table with a row for each item: write one, such as "
+            "items.csv with the columns item_id, title, price and image, and let `immr data check` map it"
+        )
+    return ""
 
 
 def _has_table(files: Sequence[Location]) -> bool:

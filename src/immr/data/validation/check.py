@@ -96,7 +96,8 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
             table = shop.table(contract)
         except ContractError as error:
             unread = table_recognition.unused_files(shop)[:_FILES_NAMED] if contract is ITEMS else []
-            reports.append(TableReport(contract.name, error="; ".join([*unread, str(error)])))
+            more = [each for each in unread if each not in str(error)]
+            reports.append(TableReport(contract.name, error="; ".join([*more, str(error)])))
             continue
         if table:
             by_its_columns = table.mapping.source != named.mapping.table(contract.name).source
