@@ -128,6 +128,25 @@ class Location:
 
         return bytes(self._asked(content))
 
+    def read_object(self, most: float) -> bytes | None:
+        """The content of an object in a store, in two requests; None if there is no such object.
+
+        Raises:
+            ContractError: It has more than `most` bytes, or the store does not answer.
+        """
+
+        def content() -> bytes | None:
+            try:
+                with self.filesystem.open_input_file(self.path) as file:
+                    if file.size() <= most:
+                        return bytes(file.read())
+            except FileNotFoundError:
+                return None
+            raise ContractError(f"more than {most / 1e6:g} MB")
+
+        found: bytes | None = self._asked(content)
+        return found
+
     def state(self) -> str:
         """Size and time of the last change, or the entity tag of a web server."""
         return _state(self._info())
@@ -224,6 +243,8 @@ class Location:
             return question()
         except (pa.ArrowException, OSError) as error:
             hint = _HINTS.get(urlsplit(self.uri).scheme, "check that it can be read")
+            if "NETWORK_CONNECTION" in str(error):
+                hint = "check that AWS_ENDPOINT_URL answers, and run this again"
             raise ContractError(f"{self.uri} cannot be read ({error}): {hint}") from error
 
 

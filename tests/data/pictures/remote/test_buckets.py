@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.fs as fs
 import pytest
 
 from immr.data.mapping.shop_map import PictureRules
-from immr.data.pictures.remote.buckets import is_in, is_object
+from immr.data.pictures.remote.buckets import Buckets, is_in, is_object
 from immr.data.pictures.remote.downloads import Downloads, is_fetched
 from tests.support import s3_process
+from tests.support.upstream_process import free_port
 
 KEYS = ("photos/a b#ü?.jpg", "photos/big.jpg", "other/c.jpg")
 BUCKET = f"s3://{s3_process.BUCKET}"
@@ -47,6 +49,33 @@ def test_pictures_are_fetched_once_and_only_from_named_places(store: None, tmp_p
     assert f'add buckets = ["{BUCKET}"] under [pictures]' in other.failure and other.path is None
     without = Downloads(tmp_path, PictureRules()).fetch(uris[:1])
     assert [each.path for each in without.values()] == [good.path]  # it is kept
+
+
+@pytest.mark.slow
+def test_a_picture_takes_two_requests(store: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took four, which is most of the time of a catalogue in S3."""
+    asked = list[str]()
+    buckets = Buckets(PictureRules(buckets=(BUCKET,)))
+    buckets.read(f"{BUCKET}/other/c.jpg")  # finds the region first
+    root = buckets._opened[BUCKET]
+
+    class Counting:
+        def __getattr__(self, name: str) -> object:
+            asked.append(name)
+            return getattr(root.filesystem, name)
+
+    buckets._opened[BUCKET] = replace(root, filesystem=Counting())  # type: ignore[arg-type]
+    assert buckets.read(f"{BUCKET}/other/c.jpg") == b"c"
+    assert asked == ["open_input_file"]  # asks for the size, and then for the content
+
+
+@pytest.mark.slow
+def test_a_store_that_is_away_is_not_a_matter_of_credentials(
+    store: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    [found] = Downloads(tmp_path, PictureRules(buckets=(BUCKET,))).fetch([f"{BUCKET}/a.jpg"]).values()
+    assert found.failure.endswith("check that AWS_ENDPOINT_URL answers, and run this again")
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,7 @@ class Buckets:
         root = f"{scheme}://{bucket}"
         if root not in self._opened:
             self._opened[root] = Location.of(root)
-        found = self._opened[root] / key  # a key may have signs that no URL may
-        if not found.is_file():
+        found = (self._opened[root] / key).read_object(self._rules.max_mb * 1e6)  # a key may have any sign
+        if found is None:
             raise RequestFailedError("no such object", retried=False)
-        if (found.size() or 0) > self._rules.max_mb * 1e6:
-            raise RequestFailedError(f"more than {self._rules.max_mb:g} MB", retried=False)
-        return found.read()
+        return found
