@@ -73,7 +73,7 @@ def read(uri: str) -> bytes:
             "it was fetched into an IMMR_HOME that has moved; run `immr govern` on the data again, which fetches "
             "nothing twice"
             if FETCHED.fullmatch(uri)
-            else "check the path in the table, or that the folder is mounted here"
+            else "check the path in the table (`immr data check` looks for it), or that the folder is mounted here"
         )
         shown = uri if len(uri) <= _SHOWN_CHARS else f"{uri[:_SHOWN_CHARS]}…"
         raise DataError(

@@ -47,6 +47,8 @@ def test_pictures_are_fetched_once_and_only_from_named_places(store: None, tmp_p
     assert good.path and good.path.read_bytes() == b"picture"
     assert (big.failure, gone.failure) == ("more than 0.001 MB", "no such object")
     assert f'add buckets = ["{BUCKET}"] under [pictures]' in other.failure and other.path is None
+    folders = Downloads(tmp_path, rules).fetch([f"{BUCKET}/photos/", f"{BUCKET}/photos/sub"])
+    assert [each.failure for each in folders.values()] == ["no such object"] * 2
     without = Downloads(tmp_path, PictureRules()).fetch(uris[:1])
     assert [each.path for each in without.values()] == [good.path]  # it is kept
 

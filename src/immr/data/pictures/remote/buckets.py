@@ -53,6 +53,8 @@ class Buckets:
     def _content(self, uri: str) -> bytes:
         scheme, _, rest = uri.partition("://")
         bucket, _, key = rest.partition("/")
+        if key.endswith("/"):  # stores have no folders
+            raise RequestFailedError("no such object", retried=False)
         root = f"{scheme}://{bucket}"
         if root not in self._opened:
             self._opened[root] = Location.of(root)
