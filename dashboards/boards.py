@@ -72,12 +72,12 @@ ROWS: dict[str, Sequence[Panel]] = {
         ),
         Panel(
             "Users by variant",
-            "Users since the test began, without bots. Their shares should match the weights.",
+            "Users since the test began, without bots. Their shares should match the shares.",
             [Query("immr_experiment_users", "{{variant}} {{model_version}}")],
         ),
         Panel(
             "Sample ratio, p",
-            f"Below {ALPHA}, users do not match the weights, and the readout is withheld.",
+            f"Below {ALPHA}, users do not match the shares, and the readout is withheld.",
             [Query("immr_experiment_sample_ratio_p_value")],
             number=True,
             width=4,

@@ -67,7 +67,7 @@ class PageMetrics(Collector):
             found.append(
                 GaugeMetricFamily(
                     "immr_experiment_sample_ratio_p_value",
-                    f"Below {ALPHA} the users per variant do not match the weights",
+                    f"Below {ALPHA} the users per variant do not match the shares",
                     value=readout.sample_ratio.p_value,
                 )
             )

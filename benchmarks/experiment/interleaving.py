@@ -62,7 +62,7 @@ class Shop:
     def interleaved(
         self, rng: np.random.Generator, users: int, swapped: Ints | None = None
     ) -> Preference | None:
-        """Interleaving with this number of users: the `credit` of all their queries at once.
+        """Interleaving with this number of users, all their queries at once.
 
         Where both rankings are equal, `swapped` (U,: 1 or −1) makes a new A/A of the same queries.
         """

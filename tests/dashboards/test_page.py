@@ -87,7 +87,7 @@ def test_the_whole_page(page: TestClient) -> None:
         "immr-1 (champion)",
         "The challenger is better",
         "Last entry in the promotion log: wait, 01 May 2024 12:05 ( UTC ).",
-        "matches the weights",
+        "matches the shares",
         "2,640 training photos in 81 classes.",
         "Its file is missing. Run the pipeline again.",
         "All metrics, challenger against champion",

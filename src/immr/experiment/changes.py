@@ -201,12 +201,12 @@ def check_weight(weight: float, challengers: int = 1) -> None:
     """
     if challengers == 1 and not 0 < weight < 1:
         raise ExperimentError(
-            f"the challenger's weight is {weight}: give a share above 0 and below 1, like 0.5"
+            f"the challenger's share is {in_percent(weight)}: give one above 0% and below 100%, such as 50%"
         )
     if not 0 < weight * challengers < 1:
         raise ExperimentError(
-            f"{challengers} challengers with a weight of {weight} each leave the champion no users: give a share "
-            f"above 0 and below {1 / challengers:.3g}"
+            f"{challengers} challengers with {in_percent(weight)} each leave the champion no users: give a share "
+            f"above 0% and below {in_percent(1 / challengers)}"
         )
 
 

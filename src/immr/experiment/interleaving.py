@@ -9,7 +9,7 @@ better ranking. How many clicks or orders that is worth, only an A/B test can me
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from immr.experiment.definition import CHALLENGER, CHAMPION
@@ -52,12 +52,6 @@ def draft(champion: Sequence[str], challenger: Sequence[str], length: int, seed:
         picked[rankings[team][next_place[team]]] = team
         sizes[team] += 1
     return tuple(Drafted(item_id, team) for item_id, team in picked.items())
-
-
-def credit(drafted: Sequence[Drafted], clicked: Collection[str]) -> int:
-    """Winner of a query by clicked items: 1 for the challenger, −1 for the champion, 0 for a tie."""
-    balance = sum(1 if one.team == CHALLENGER else -1 for one in drafted if one.item_id in clicked)
-    return (balance > 0) - (balance < 0)
 
 
 def _coins(seed: str) -> Iterator[int]:

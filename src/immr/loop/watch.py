@@ -82,7 +82,7 @@ def read_out(
             `impressions*.parquet` (columns as in `EventLog.joined`) and `searches*.parquet`, of any size; or the URL
             of a warehouse with these tables.
         by: Dimensions for `Watched.segments`: declared ones of the searches' context, category, day and rank. As
-            the whole comparison, segments are withheld if the number of users does not match the weights.
+            the whole comparison, segments are withheld if the number of users does not match the shares.
         experiment: Read this out instead of the current one.
 
     Raises:

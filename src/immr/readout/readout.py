@@ -1,7 +1,7 @@
 """The state of an experiment: CTR by variant, the difference with its intervals, and what explains it.
 
 The primary metric is CTR, clicks per impression; it alone decides. Bots are left out first, and the number of
-users per variant has to match the weights before any difference is shown.
+users per variant has to match the shares before any difference is shown.
 """
 
 from __future__ import annotations

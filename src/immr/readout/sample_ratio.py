@@ -1,4 +1,4 @@
-"""Sample ratio: does the number of users per variant match the weights? A test that may be run at every look.
+"""Sample ratio: does the number of users per variant match the shares? A test that may be run at every look.
 
 M. Lindon and A. Malek, *Anytime-valid inference for multinomial count data*, arXiv 2011.03567 (NeurIPS 2022):
 the Bayes factor of a Dirichlet prior around the weights against the weights themselves is a martingale while
@@ -39,7 +39,7 @@ class SampleRatio:
             for name, expected in self.expected.items()
         )
         return (
-            f"the number of users does not match the weights: {counts} (p = {self.p_value:.2g}). Likely "
+            f"the number of users does not match the shares: {counts} (p = {self.p_value:.2g}). Likely "
             "causes: events of one variant are lost, bots, or weights that were changed during the test "
             "without a new `started`"
         )

@@ -266,7 +266,7 @@ def test_on_the_command_line(deployed: Settings) -> None:
         word in shown
         for word in (
             *("A/B readout", "Other metrics", "CTR@1", "number of looks", "promote"),
-            *("Sample ratio and guardrails", "users by weight", "the users match the weights (p ="),
+            *("Sample ratio and guardrails", "users by weight", "the users match the shares (p ="),
         )
     )
     decided = json.loads(run(app, ["experiment", "decide", "--apply", "--json"]).output)
@@ -320,7 +320,7 @@ def test_a_ramp_ends_at_a_loss(deployed: Settings, rates: dict[str, int], fails:
 
 
 @pytest.mark.parametrize(
-    ("ramp", "every"), [("one,two", "6h"), ("1,5", "6h"), ("1%,5%", "soon"), ("1%,5%", "0h")]
+    ("ramp", "every"), [("one,two", "6h"), ("1", "6h"), ("1%,5%", "soon"), ("1%,5%", "0h")]
 )
 def test_a_wrong_ramp_is_wrong_usage(deployed: Settings, ramp: str, every: str) -> None:
     run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke

@@ -165,7 +165,7 @@ def test_three_challengers_start_with_equal_shares_and_one_silent_one_stops_all(
     assert [side.model_version for side in running.variants] == ["immr-1", "immr-2", "immr-3", "immr-4"]
     assert [side.weight for side in running.variants] == [pytest.approx(0.25)] * 4
     stop(connect(three_challengers))
-    with pytest.raises(ExperimentError, match=r"3 challengers with a weight of 0\.5 each"):
+    with pytest.raises(ExperimentError, match=r"3 challengers with 50% each"):
         start(connect(three_challengers), 0.5)
     with pytest.raises(ExperimentError, match="interleave one"):
         start(connect(three_challengers), 0.2, "interleave")

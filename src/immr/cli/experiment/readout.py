@@ -41,7 +41,7 @@ def _print_readout(watched: Watched) -> None:
     _print_table("CTR by segment, corrected for their number", text.segment_rows(watched.segments))
     _print_table("Sample ratio and guardrails", text.check_rows(readout))
     if (ratio := readout.sample_ratio) is not None and ratio.ok:
-        console.print(f"the users match the weights (p = {ratio.p_value:.3f})", highlight=False)
+        console.print(f"the users match the shares (p = {ratio.p_value:.3f})", highlight=False)
     for marked in readout.bots:
         console.print(
             f"bots of {marked.variant} ({marked.rule}): {marked.users:,} excluded, queries: {marked.queries:,}"
