@@ -86,10 +86,8 @@ def _neighbours(
     engine: VectorEngine, row_of: dict[int, int], queries_QD: FloatArray, hnsw_ef: int
 ) -> list[list[int]]:
     """Row numbers of the 10 nearest points of each query."""
-    return [
-        [
-            row_of[point.id]
-            for point in engine.nearest(query_D, 10, 0, EVERYTHING, hnsw_ef, with_payload=False)
-        ]
-        for query_D in queries_QD
-    ]
+    found = []
+    for query_D in queries_QD:
+        [points] = engine.nearest(query_D, [EVERYTHING], 10, hnsw_ef, with_payload=False)
+        found.append([row_of[point.id] for point in points])
+    return found

@@ -89,57 +89,66 @@ class QdrantCollection:
             IndexMismatchError: The embedding does not have the collection's dimension.
             IndexUnavailableError: The database is not available.
         """
-        points = self._nearest(embedding_D, k, filters, offset, with_payload=True)
+        [points] = self._nearest(embedding_D, k, [filters], offset)
         return [candidate(point.payload, point.score) for point in points]
 
-    def similar_ids(self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING) -> dict[int, float]:
+    def similar_ids(
+        self, embedding_D: FloatArray, k: int, filters: Sequence[Filters]
+    ) -> list[dict[int, float]]:
         """See `Collection.similar_ids`.
 
         Raises:
             IndexMismatchError: The embedding does not have the collection's dimension.
             IndexUnavailableError: The database is not available.
         """
-        points = self._nearest(embedding_D, k, filters, offset=0, with_payload=False)
-        return {point.id: point.score for point in points}
+        found = self._nearest(embedding_D, k, filters, with_payload=False)
+        return [{point.id: point.score for point in points} for points in found]
 
     def _nearest(
-        self, embedding_D: FloatArray, k: int, filters: Filters, offset: int, with_payload: bool
-    ) -> list[Found]:
+        self,
+        embedding_D: FloatArray,
+        k: int,
+        filters: Sequence[Filters],
+        offset: int = 0,
+        with_payload: bool = True,
+    ) -> list[list[Found]]:
         if embedding_D.shape != (self.binding.dim,):
             raise IndexMismatchError(
                 f"the query embedding has shape {embedding_D.shape}, but the documents of "
                 f"{self.binding.version_id} have {self.binding.dim} dimensions: encode it with that version"
             )
         with self._in_use() as opened:
-            hnsw_ef = opened.binding.hnsw_ef * (1 if filters == EVERYTHING else _FILTERED_EF_FACTOR)
-            return opened.engine.nearest(embedding_D, k, offset, filters, hnsw_ef, with_payload)
+            is_filtered = any(each != EVERYTHING for each in filters)
+            hnsw_ef = opened.binding.hnsw_ef * (_FILTERED_EF_FACTOR if is_filtered else 1)
+            return opened.engine.nearest(embedding_D, filters, k, hnsw_ef, offset, with_payload)
 
     @property
     def has_words(self) -> bool:
         """See `Collection.has_words`."""
         return self.binding.words
 
-    def search_words(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[Candidate]:
-        """See `Collection.search_words`; nothing for a text without words, equal matches in order of item_id.
+    def matching_ids(self, text: str, k: int, filters: Sequence[Filters]) -> list[list[int]]:
+        """See `Collection.matching_ids`.
 
         Raises:
             IndexMismatchError: The collection was built by a release without words.
             IndexUnavailableError: The database is not available.
         """
-        points = self._matching(text, k, filters, with_payload=True)
-        points.sort(key=lambda point: (-round(point.score, SCORE_DIGITS), point.payload["item_id"]))
-        return [candidate(point.payload, 0.0) for point in points[:k]]
-
-    def matching_ids(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[int]:
-        """See `Collection.matching_ids`; equal matches in order of their ids.
-
-        Raises:
-            IndexMismatchError: The collection was built by a release without words.
-            IndexUnavailableError: The database is not available.
-        """
-        points = self._matching(text, k, filters, with_payload=False)
-        points.sort(key=lambda point: (-round(point.score, SCORE_DIGITS), point.id))
-        return [point.id for point in points[:k]]
+        terms = of_query(text)
+        with self._in_use() as opened:
+            if not opened.binding.words:
+                raise IndexMismatchError(
+                    f"the collection {self._name} was built by an earlier release, without words: "
+                    f"run `immr index build --model {opened.binding.version_id}`"
+                )
+            if not terms.numbers:
+                return [[] for _ in filters]
+            # always so many, because titles often match equally well, and the number decides which come first
+            most = min(k, MOST_MATCHED)
+            found = opened.engine.matching(terms, filters, MOST_MATCHED, most, with_payload=False)
+        for points in found:
+            points.sort(key=lambda point: (-round(point.score, SCORE_DIGITS), point.id))
+        return [[point.id for point in points[:k]] for points in found]
 
     def candidates(self, cosines: Mapping[int, float]) -> dict[int, Candidate]:
         """See `Collection.candidates`.
@@ -152,19 +161,6 @@ class QdrantCollection:
         with self._in_use() as opened:
             payloads = opened.engine.payloads(list(cosines))
         return {id: candidate(payload, cosines[id]) for id, payload in payloads.items()}
-
-    def _matching(self, text: str, k: int, filters: Filters, with_payload: bool) -> list[Found]:
-        terms = of_query(text)
-        with self._in_use() as opened:
-            if not opened.binding.words:
-                raise IndexMismatchError(
-                    f"the collection {self._name} was built by an earlier release, without words: "
-                    f"run `immr index build --model {opened.binding.version_id}`"
-                )
-            if not terms.numbers:
-                return []
-            # always so many, because titles often match equally well, and the number decides which come first
-            return opened.engine.matching(terms, MOST_MATCHED, min(k, MOST_MATCHED), filters, with_payload)
 
     @property
     def attributes(self) -> Mapping[str, AttributeKind]:

@@ -23,6 +23,9 @@ from immr.types import AttributeKind, Candidate, FloatArray, Item, ModelVersion
 BUILT_IN: Mapping[str, AttributeKind] = {"category": "keyword", "price": "number"}
 """What every item has, to be filtered by and counted like a declared attribute."""
 
+WHOLE_CATEGORY = "category"
+"""The field of a payload that holds the category as the catalogue writes it; see `payload_key`."""
+
 _FORMAT = "words"  # of the points; a content in another format is not reused
 _POINT_NAMESPACE = uuid.UUID("6f1d2a52-8c0b-5b0e-9a55-0d1c7b4f3e21")
 
@@ -112,6 +115,12 @@ class Documents:
 def payload_key(name: str) -> str:
     """The field of a payload that holds an attribute, the category or the price."""
     return {"category": "categories", "price": "price"}.get(name, f"attributes.{name}")
+
+
+def indexed_fields(attributes: Mapping[str, AttributeKind]) -> dict[str, AttributeKind]:
+    """The fields of a payload that searches filter by."""
+    kinds = {payload_key(name): kind for name, kind in {**BUILT_IN, **attributes}.items()}
+    return {**kinds, WHOLE_CATEGORY: "keyword"}
 
 
 def number_at(payload: Mapping[str, Any], name: str) -> float:

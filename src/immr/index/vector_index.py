@@ -67,20 +67,21 @@ class Collection(Protocol):
 
     @property
     def has_words(self) -> bool:
-        """Whether `search_words` works: contents of earlier releases have no words."""
+        """Whether `matching_ids` works: contents of earlier releases have no words."""
 
-    def search_words(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[Candidate]:
-        """The k documents whose words match a text best by BM25, best first, at most `MOST_MATCHED`; cosines are 0.
+    def similar_ids(
+        self, embedding_D: FloatArray, k: int, filters: Sequence[Filters]
+    ) -> list[dict[int, float]]:
+        """For each of the filters, the ids of the k most similar documents, best first, and their cosines."""
+
+    def matching_ids(self, text: str, k: int, filters: Sequence[Filters]) -> list[list[int]]:
+        """For each of the filters, the ids of the k documents whose words match a text best by BM25, best first.
+
+        At most `MOST_MATCHED`; none for a text without words. Equal matches are in order of their ids.
 
         Raises:
             IndexMismatchError: The collection was built by a release without words.
         """
-
-    def similar_ids(self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING) -> dict[int, float]:
-        """As `search`, but only the documents' ids, best first, and their cosines; reading documents takes longer."""
-
-    def matching_ids(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[int]:
-        """As `search_words`, but only the documents' ids."""
 
     def candidates(self, cosines: Mapping[int, float]) -> dict[int, Candidate]:
         """The documents with these ids that still exist, with these cosines."""

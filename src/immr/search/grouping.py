@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from immr.types import Candidate, Condition, Filters, Hit
 
 MEMBERS = 10
 FINGERPRINT_BYTES = 6  # of up to a thousand groups of a search, two coincide once in 10⁸ searches
-
-Members = Mapping[str | None, Sequence[Candidate]]
-"""Items by their group."""
 
 
 def group_of(found: Candidate | Hit, group_by: str) -> str | None:
@@ -46,84 +43,39 @@ def first_of_each(
     return firsts
 
 
-def of_groups(filters: Filters, group_by: str, hits: Sequence[Hit]) -> Filters | None:
-    """Filters that only members of the hits' groups pass; None if no hit has a group.
-
-    A category is a group of its own, apart from those below it.
-    """
-    groups = dict.fromkeys(group for hit in hits if (group := group_of(hit, group_by)) is not None)
-    if not groups:
-        return None
-    return replace(filters, conditions=(*filters.conditions, Condition(group_by, tuple(groups), exact=True)))
+def groups_of(candidates: Iterable[Candidate], group_by: str) -> set[str]:
+    """The groups that they are in."""
+    return {group for each in candidates if (group := group_of(each, group_by)) is not None}
 
 
-def members_of(found: Sequence[Candidate], group_by: str, is_all: bool) -> Members:
-    """The groups of the most similar items, each with all the members that a hit can show.
-
-    Args:
-        found: the most similar items, best first.
-        group_by: a keyword attribute or `category`.
-        is_all: whether no other item is in any of their groups; else only groups with enough members are returned.
-            Those may crowd out the others, which are to be searched for without them.
-    """
-    groups: dict[str | None, list[Candidate]] = {}
-    for candidate in found:
-        groups.setdefault(group_of(candidate, group_by), []).append(candidate)
-    return groups if is_all else {group: some for group, some in groups.items() if len(some) > MEMBERS}
+def of_group(filters: Filters, group_by: str, group: str) -> Filters:
+    """The filters that only members of a group pass. A category is a group of its own, apart from those below it."""
+    return _with(filters, Condition(group_by, (group,), exact=True))
 
 
-def all_members(
-    hits: Sequence[Hit],
-    group_by: str,
-    members: Members,
-    filters: Filters,
-    search: Callable[[Filters, int], Sequence[Candidate]],
-    limit: int,
-) -> Members:
-    """The members of every hit's group, with one search if larger groups do not crowd out others, else with more.
-
-    Each search completes at least one group.
-
-    Args:
-        hits: one of each group.
-        group_by: a keyword attribute or `category`.
-        members: groups that need no search, see `members_of`.
-        filters: of the whole search.
-        search: the most similar items that pass filters, at most so many.
-        limit: `search` never returns more; with more groups than fit, it is called for some of them at a time.
-    """
-    of_each = 2 * MEMBERS  # of so many for each group, at least one group has enough members
-    while True:
-        groups = {group_of(hit, group_by): hit for hit in hits}
-        rest = [hit for group, hit in groups.items() if group is not None and group not in members]
-        rest = rest[: max(1, limit // of_each)]
-        narrowed = of_groups(filters, group_by, rest)
-        if narrowed is None:
-            return members
-        found = search(narrowed, of_each * len(rest))
-        is_all = len(found) < of_each * len(rest)
-        more = members_of(found, group_by, is_all)
-        if is_all:  # also those whose items were deleted meanwhile
-            more = {group_of(hit, group_by): () for hit in rest} | dict(more)
-        is_done = not more.keys() - members.keys()
-        members = {**more, **members}
-        if is_done:
-            return members
+def without_groups(filters: Filters, group_by: str, groups: Collection[str]) -> Filters:
+    """The filters that no member of these groups passes."""
+    return _with(filters, Condition(group_by, tuple(groups), negated=True, exact=True)) if groups else filters
 
 
-def with_members(hits: Sequence[Hit], members: Members, group_by: str) -> list[Hit]:
+def with_members(
+    hits: Sequence[Hit], members: Mapping[str, Sequence[Candidate]], group_by: str
+) -> list[Hit]:
     """The hits with up to `MEMBERS` other items of their groups.
 
     Args:
         hits: one of each group.
-        members: most similar first; may contain the hits.
+        members: of each group, most similar first; may contain the hits.
         group_by: a keyword attribute or `category`.
     """
     grouped = []
     for hit in hits:
         group = group_of(hit, group_by)
-        others = [each for each in members.get(group, []) if each.item_id != hit.item_id]
-        grouped.append(
-            replace(hit, group=group, members=tuple(others[:MEMBERS] if group is not None else ()))
-        )
+        found = () if group is None else members[group]
+        others = [each for each in found if each.item_id != hit.item_id]
+        grouped.append(replace(hit, group=group, members=tuple(others[:MEMBERS])))
     return grouped
+
+
+def _with(filters: Filters, condition: Condition) -> Filters:
+    return replace(filters, conditions=(*filters.conditions, condition))

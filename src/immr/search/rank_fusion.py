@@ -62,11 +62,11 @@ def search_fused(
     rankings: dict[str, list[int]] = {}
     cosines: dict[int, float] = {}
     if embedding_D is not None:
-        cosines = collection.similar_ids(embedding_D, _FUSED_CANDIDATES, filters)
+        [cosines] = collection.similar_ids(embedding_D, _FUSED_CANDIDATES, [filters])
         rankings["embedding"] = list(cosines)
     if collection.has_words:
         most = _FUSED_CANDIDATES if rankings else start + k
-        rankings["words"] = collection.matching_ids(text, most, filters)
+        [rankings["words"]] = collection.matching_ids(text, most, [filters])
     weights = {"embedding": 1.0, "words": words_weight if len(rankings) > 1 else 1.0}
     fused = fuse(rankings, weights, start, start + k)
     found = collection.candidates({each.id: cosines.get(each.id, 0.0) for each in fused})

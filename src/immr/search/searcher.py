@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from immr.evaluation.matches.rule import MatchRule, strongest
 from immr.features.feature_store import FeatureReader, UserReader
-from immr.index.vector_index import EVERYTHING, MOST_MATCHED, Collection
+from immr.index.vector_index import EVERYTHING, Collection
 from immr.search import grouping
 from immr.search.facets import RecentFacets
 from immr.search.feature_lookup import FeatureLookup
@@ -23,7 +23,9 @@ from immr.search.regions import RegionProposal, propose
 from immr.search.signals import HEAD
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region, UserFeatures
 
-_GROUPED_CANDIDATES = 5_000  # more are not looked through for groups that were not shown yet
+_GROUPED_CANDIDATES = 5_000  # a page looks through no more for groups that were not shown yet
+_CONSECUTIVE = 150
+_FIRST = 1
 _LATER_BLOCKS = 4  # size of a grouped search's later blocks: many variants need many candidates
 MAX_REGIONS = 5
 
@@ -55,6 +57,7 @@ class Answer:
     embedding_D: FloatArray | None  # of the query; `page` takes it for the next page. None for words alone
     user_id: str = field(default="", repr=False)  # who searches, if that is known
     user: tuple[UserFeatures | None, bool] | None = field(default=None, repr=False)  # as `read_user` gave it
+    head: list[Candidate] | None = field(default=None, repr=False)  # for a ranker, see `signals`
     hits: list[Hit] = field(default_factory=list)
     following: Cursor | None = None  # None on the last page
     degraded: list[str] = field(default_factory=list)
@@ -205,7 +208,7 @@ class Searcher:
     def _single(self, answer: Answer, wanted: Wanted, cursor: Cursor) -> tuple[list[Hit], Cursor | None]:
         """Candidates are ranked in blocks of `overfetch` pages; the pages of a block are cuts of one order."""
         size = wanted.k * self._overfetch
-        block = self._block(answer, wanted, cursor.start, size)
+        block = self._block(answer, wanted, cursor.start, size, before=cursor.start)
         end = cursor.place + wanted.k
         following = None
         if len(block.best_first) > end:
@@ -217,29 +220,41 @@ class Searcher:
     def _grouped(
         self, answer: Answer, wanted: Wanted, group_by: str, cursor: Cursor
     ) -> tuple[list[Hit], Cursor | None]:
-        """The first hit of each group that no earlier page has, with the group's members."""
+        """The first hit of each group that no earlier page has, with the group's members.
+
+        After the first block, candidates of the groups seen so far are filtered out, so that a large group costs one
+        block. Groups of earlier pages are known by their fingerprints only, so later pages first look through a few
+        consecutive blocks; so do searches by words, whose fused ranks depend on the filters.
+        """
         hits: list[Hit] = []
-        seen: list[Candidate] = []
-        groups, start = cursor.groups, cursor.start
-        following = None
-        while following is None:
-            size = wanted.k * self._overfetch * (_LATER_BLOCKS if start else 1)
-            block = self._block(answer, wanted, start, size)
-            seen += block.candidates
+        groups, start, following = cursor.groups, cursor.start, None
+        narrowed, offset, size = wanted, start, _FIRST * wanted.k * self._overfetch
+        seen: set[str] = set()
+        excluded: frozenset[str] = frozenset()
+        looked_through = 0
+        while following is None and looked_through < _GROUPED_CANDIDATES:
+            block = self._block(answer, narrowed, offset, size, cursor.start + looked_through)
             new = grouping.first_of_each(block.best_first, group_by, groups)
             missing = wanted.k - len(hits)
             hits += self._hits(answer, wanted, block, list(new.values())[:missing])
             groups |= set(list(new)[:missing])
             if len(new) > missing:
                 following = replace(cursor, start=start, groups=groups)
-            start += size
-            if not block.has_more or start >= _GROUPED_CANDIDATES:
+            if not block.has_more:
                 break
-        most_similar = seen if cursor.start == 0 and not wanted.text else []
-        members = grouping.members_of(most_similar, group_by, is_all=not block.has_more)
-        return self._with_members(answer, wanted, group_by, hits, members), following
+            looked_through += size
+            offset += size
+            start = offset if narrowed is wanted else start
+            seen |= grouping.groups_of(block.candidates, group_by)
+            is_consecutive = wanted.text or (cursor.start and looked_through <= _CONSECUTIVE)
+            if not is_consecutive and seen != excluded:
+                others = grouping.without_groups(wanted.filters, group_by, seen)
+                narrowed, offset, excluded = replace(wanted, filters=others), 0, frozenset(seen)
+            size = _LATER_BLOCKS * wanted.k * self._overfetch
+        return self._with_members(answer, wanted, group_by, hits), following
 
-    def _block(self, answer: Answer, wanted: Wanted, start: int, size: int) -> _Block:
+    def _block(self, answer: Answer, wanted: Wanted, start: int, size: int, before: int) -> _Block:
+        """Ranks the candidates from `start` on; `before` other candidates of the search are more similar."""
         shares = None
         with timed(answer.stage_ms, "retrieve"):
             # one more than is ranked shows whether another block follows
@@ -265,8 +280,8 @@ class Searcher:
             learned = None
             if ranker is not None and not failed and ranker.applies_to(user):
                 # personal trees do not read the head
-                head = self._head(answer.embedding_D, wanted, start, candidates) if ranker.trees.trees else []
-                learned = ranker.added(candidates, start, head, features, now, user)
+                head = self._head(answer, wanted, start, candidates) if ranker.trees.trees else []
+                learned = ranker.added(candidates, before, head, features, now, user)
             ranking = Ranking(features, self._ranking, now, shares, learned)
             return _Block(candidates, ranking.best_first(candidates), ranking, len(found) > size)
 
@@ -287,10 +302,13 @@ class Searcher:
         return self._match_rule if _is_photo_search(answer, wanted) else None
 
     def _head(
-        self, embedding_D: FloatArray | None, wanted: Wanted, start: int, candidates: list[Candidate]
+        self, answer: Answer, wanted: Wanted, start: int, candidates: list[Candidate]
     ) -> list[Candidate]:
         """The most similar candidates of the whole search."""
-        return candidates[:HEAD] if start == 0 else self._similar(embedding_D, HEAD, wanted.filters)
+        if answer.head is None:
+            whole = candidates[:HEAD] if start == 0 else None
+            answer.head = whole or self._similar(answer.embedding_D, HEAD, wanted.filters)
+        return answer.head
 
     def _similar(
         self, embedding_D: FloatArray | None, k: int, filters: Filters, offset: int = 0
@@ -298,20 +316,28 @@ class Searcher:
         assert embedding_D is not None, "a search without words has a photo or an item"
         return self._collection.search(embedding_D, k, filters, offset)
 
-    def _with_members(
-        self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit], members: grouping.Members
-    ) -> list[Hit]:
-        """The hits with the most similar members of their groups; groups in `members` are not searched for again."""
-
-        def search(filters: Filters, most: int) -> list[Candidate]:
+    def _with_members(self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit]) -> list[Hit]:
+        """The hits with the most similar members of their groups."""
+        groups = {group for hit in hits if (group := grouping.group_of(hit, group_by)) is not None}
+        members: dict[str, list[Candidate]] = {}
+        if groups:
+            filters = [grouping.of_group(wanted.filters, group_by, group) for group in groups]
             with timed(answer.stage_ms, "retrieve"):
-                if answer.embedding_D is None:
-                    return self._collection.search_words(wanted.text, most, filters)
-                return self._similar(answer.embedding_D, most, filters)
-
-        limit = MOST_MATCHED if answer.embedding_D is None else _GROUPED_CANDIDATES
-        members = grouping.all_members(hits, group_by, members, wanted.filters, search, limit)
+                found = self._best_of_each(answer, wanted, filters, grouping.MEMBERS + 1)
+            members = dict(zip(groups, found, strict=True))
         return grouping.with_members(hits, members, group_by)
+
+    def _best_of_each(
+        self, answer: Answer, wanted: Wanted, filters: Sequence[Filters], k: int
+    ) -> list[list[Candidate]]:
+        """For each of the filters, the k most similar items; of a search by words alone, those that match best."""
+        if answer.embedding_D is None:
+            matching = self._collection.matching_ids(wanted.text, k, filters)
+            cosines = [dict.fromkeys(ids, 0.0) for ids in matching]
+        else:
+            cosines = self._collection.similar_ids(answer.embedding_D, k, filters)
+        read = self._collection.candidates({id: cosine for each in cosines for id, cosine in each.items()})
+        return [[read[id] for id in each if id in read] for each in cosines]  # others were deleted meanwhile
 
 
 def _is_photo_search(answer: Answer, wanted: Wanted) -> bool:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from immr.errors import IndexUnavailableError
 from immr.index.bm25 import WORDS, Terms, of_payload
-from immr.index.documents import BUILT_IN, number_at, payload_key
+from immr.index.documents import indexed_fields, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
 from immr.index.engines.engine import EXACT, Found, best_with_ties, rows_of
 from immr.index.engines.errors import EngineError
@@ -80,8 +80,8 @@ class ClientEngine:
                     # no extra graph links for price ranges: see docs/vector-index.md, Speed
                     "number": models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False),
                 }
-                for name, kind in {**BUILT_IN, **attributes}.items():
-                    self._client.create_payload_index(self._name, payload_key(name), kinds[kind])
+                for key, kind in indexed_fields(attributes).items():
+                    self._client.create_payload_index(self._name, key, kinds[kind])
 
     def missing(self, ids: Sequence[int]) -> set[int]:
         """See `Engine.missing`."""
@@ -147,46 +147,36 @@ class ClientEngine:
     def nearest(
         self,
         embedding_D: FloatArray,
+        filters: Sequence[Filters],
         limit: int,
-        offset: int,
-        filters: Filters,
         hnsw_ef: int,
+        offset: int = 0,
         with_payload: bool = True,
-    ) -> list[Found]:
+    ) -> list[list[Found]]:
         """See `Engine.nearest`."""
         from qdrant_client import models
 
         query = embedding_D.tolist()
-        if self._is_local and self._has_several_pictures:  # a server takes both forms
-            query = [query]
-        with self._exclusive():
-            points = self._client.query_points(
-                self._name,
-                query=query,
-                limit=limit,
-                offset=offset,
-                query_filter=_condition(filters),
-                search_params=None
-                if self._is_local
-                else models.SearchParams(hnsw_ef=hnsw_ef or None, exact=hnsw_ef == EXACT),
-                with_payload=with_payload,
-            ).points
-        return [Found(_id(point), point.score, point.payload or {}) for point in points]
+        params = models.SearchParams(hnsw_ef=hnsw_ef or None, exact=hnsw_ef == EXACT)
+        found = self._query(
+            filters,
+            # a server takes both forms
+            query=[query] if self._is_local and self._has_several_pictures else query,
+            limit=limit,
+            offset=offset,
+            params=None if self._is_local else params,
+            with_payload=with_payload,
+        )
+        return [_found(points) for points in found]
 
     def matching(
-        self, terms: Terms, limit: int, most: int, filters: Filters, with_payload: bool = True
-    ) -> list[Found]:
+        self, terms: Terms, filters: Sequence[Filters], limit: int, most: int, with_payload: bool = True
+    ) -> list[list[Found]]:
         """See `Engine.matching`."""
-        with self._exclusive():
-            points = self._client.query_points(
-                self._name,
-                query=_sparse(terms),
-                using=WORDS,
-                limit=limit,
-                query_filter=_condition(filters),
-                with_payload=with_payload,
-            ).points
-        return [Found(_id(point), point.score, point.payload or {}) for point in best_with_ties(points, most)]
+        found = self._query(
+            filters, query=_sparse(terms), using=WORDS, limit=limit, with_payload=with_payload
+        )
+        return [_found(best_with_ties(points, most)) for points in found]
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
         """See `Engine.counts`."""
@@ -237,6 +227,14 @@ class ClientEngine:
             self._client.close()
             self._release()
 
+    def _query(self, filters: Sequence[Filters], **query: Any) -> list[list[models.ScoredPoint]]:
+        from qdrant_client import models
+
+        requests = [models.QueryRequest(filter=_condition(each), **query) for each in filters]
+        with self._exclusive():
+            answers = self._client.query_batch_points(self._name, requests)
+        return [answer.points for answer in answers]
+
     def _vectors(self, rows_PD: FloatArray, payload: Mapping[str, Any]) -> Any:
         """An earlier release's collection has no words."""
         embedding = (rows_PD if self._has_several_pictures else rows_PD[0]).tolist()
@@ -272,6 +270,10 @@ def open_local(folder: Path, release: Callable[[], None]) -> ClientEngine:
     return ClientEngine(client, folder.name, is_local=True, release=release)
 
 
+def _found(points: Sequence[models.ScoredPoint]) -> list[Found]:
+    return [Found(_id(point), point.score, point.payload or {}) for point in points]
+
+
 def _texts_of(ids: Sequence[int]) -> list[Any]:
     return [str(UUID(int=id)) for id in ids]
 
@@ -299,7 +301,6 @@ def _dialect() -> Dialect:
         condition=models.FieldCondition,
         any_of=lambda values: models.MatchAny(any=values),
         between=lambda low, high: models.Range(gte=low, lte=high),
-        as_many=lambda count: models.ValuesCount(gte=count, lte=count),
         has_id=lambda id: models.HasIdCondition(has_id=_texts_of([id])),
         all_of=lambda must, must_not: models.Filter(must=must or None, must_not=must_not or None),
         one_of=lambda conditions: models.Filter(should=conditions),

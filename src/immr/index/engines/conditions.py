@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from immr.index.documents import category_prefixes, payload_key, point_id
+from immr.index.documents import WHOLE_CATEGORY, category_prefixes, payload_key, point_id
 from immr.index.vector_index import EVERYTHING
 from immr.types import Condition, Filters
 
@@ -15,10 +15,9 @@ from immr.types import Condition, Filters
 class Dialect:
     """Constructors of one engine's types, which have the same names and meaning in each engine."""
 
-    condition: Callable[..., Any]  # key, and match, range or values_count
+    condition: Callable[..., Any]  # key, and match or range
     any_of: Callable[[list[str]], Any]
     between: Callable[[float | None, float | None], Any]
-    as_many: Callable[[int], Any]  # values in the field
     has_id: Callable[[int], Any]
     all_of: Callable[[list[Any], list[Any]], Any]  # what must and what must not hold
     one_of: Callable[[list[Any]], Any]
@@ -52,20 +51,9 @@ def _alternatives(condition: Condition, dialect: Dialect) -> list[Any]:
         return [
             dialect.condition(key=key, range=dialect.between(low, high)) for low, high in condition.ranges
         ]
-    if condition.name != "category":
-        return [dialect.condition(key=key, match=dialect.any_of(list(condition.values)))]
-    paths = [path for value in condition.values for path in category_prefixes(value)[-1:]]
-    if not condition.exact:
-        return [dialect.condition(key=key, match=dialect.any_of(paths))]
-    return [_exactly(key, depth, paths, dialect) for depth in sorted({_depth(path) for path in paths})]
-
-
-def _exactly(key: str, depth: int, paths: list[str], dialect: Dialect) -> Any:
-    """Items of these categories of one depth: their field has the path, and as many prefixes as it is deep."""
-    here = [path for path in paths if _depth(path) == depth]
-    matches = dialect.condition(key=key, match=dialect.any_of(here))
-    return dialect.all_of([matches, dialect.condition(key=key, values_count=dialect.as_many(depth))], [])
-
-
-def _depth(path: str) -> int:
-    return len(category_prefixes(path))
+    values = list(condition.values)
+    if condition.name == "category" and condition.exact:
+        key = WHOLE_CATEGORY
+    elif condition.name == "category":
+        values = [path for value in values for path in category_prefixes(value)[-1:]]
+    return [dialect.condition(key=key, match=dialect.any_of(values))]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from immr.index.bm25 import WORDS, Terms, of_payload
-from immr.index.documents import BUILT_IN, number_at, payload_key
+from immr.index.documents import WHOLE_CATEGORY, indexed_fields, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
 from immr.index.engines.engine import EXACT, Found, best_with_ties, rows_of
 from immr.index.engines.errors import EngineError
@@ -61,6 +61,12 @@ class EdgeEngine:
         if (folder / _CONFIG).is_file():
             with _translate_errors():
                 self._shard = qdrant_edge.EdgeShard.load(str(folder))
+            # earlier releases did not index it; does nothing if it is there
+            self._update(
+                qdrant_edge.UpdateOperation.create_field_index(
+                    WHOLE_CATEGORY, qdrant_edge.PayloadSchemaType.Keyword
+                )
+            )
 
     def create(
         self, dim: int, attributes: Mapping[str, AttributeKind], several_pictures: bool = False
@@ -90,8 +96,8 @@ class EdgeEngine:
             # no extra graph links for price ranges: see docs/vector-index.md, Speed
             "number": edge.FloatIndexParams(enable_hnsw=False),
         }
-        for name, kind in {**BUILT_IN, **attributes}.items():
-            self._update(edge.UpdateOperation.create_field_index(payload_key(name), kinds[kind]))
+        for key, kind in indexed_fields(attributes).items():
+            self._update(edge.UpdateOperation.create_field_index(key, kinds[kind]))
 
     def missing(self, ids: Sequence[int]) -> set[int]:
         """See `Engine.missing`."""
@@ -124,47 +130,31 @@ class EdgeEngine:
     def nearest(
         self,
         embedding_D: FloatArray,
+        filters: Sequence[Filters],
         limit: int,
-        offset: int,
-        filters: Filters,
         hnsw_ef: int,
+        offset: int = 0,
         with_payload: bool = True,
-    ) -> list[Found]:
+    ) -> list[list[Found]]:
         """See `Engine.nearest`."""
         edge = self._edge
-        request = edge.QueryRequest(
-            limit=limit,
-            offset=offset,
-            query=edge.Query.Nearest(embedding_D.tolist()),
-            filter=self._condition(filters),
-            params=edge.SearchParams(
-                hnsw_ef=hnsw_ef or None,
-                exact=hnsw_ef == EXACT,
-                # ignored by shards without quantization
-                quantization=edge.QuantizationSearchParams(rescore=True, oversampling=self._oversampling),
-            ),
-            with_payload=with_payload,
+        query = edge.Query.Nearest(embedding_D.tolist())
+        params = edge.SearchParams(
+            hnsw_ef=hnsw_ef or None,
+            exact=hnsw_ef == EXACT,
+            # ignored by shards without quantization
+            quantization=edge.QuantizationSearchParams(rescore=True, oversampling=self._oversampling),
         )
-        with _translate_errors():
-            points = self._open().query(request)
-        return [Found(_ID(point), point.score, point.payload or {}) for point in points]
+        return [_found(points) for points in self._query(query, filters, limit, offset, with_payload, params)]
 
     def matching(
-        self, terms: Terms, limit: int, most: int, filters: Filters, with_payload: bool = True
-    ) -> list[Found]:
+        self, terms: Terms, filters: Sequence[Filters], limit: int, most: int, with_payload: bool = True
+    ) -> list[list[Found]]:
         """See `Engine.matching`."""
         edge = self._edge
-        request = edge.QueryRequest(
-            limit=limit,
-            query=edge.Query.Nearest(
-                edge.SparseVector(list(terms.numbers), list(terms.weights)), using=WORDS
-            ),
-            filter=self._condition(filters),
-            with_payload=with_payload,
-        )
-        with _translate_errors():
-            points = best_with_ties(self._open().query(request), most)
-        return [Found(_ID(point), point.score, point.payload or {}) for point in points]
+        words = edge.SparseVector(list(terms.numbers), list(terms.weights))
+        found = self._query(edge.Query.Nearest(words, using=WORDS), filters, limit, 0, with_payload)
+        return [_found(best_with_ties(points, most)) for points in found]
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
         """See `Engine.counts`."""
@@ -212,6 +202,30 @@ class EdgeEngine:
             if self._shard is not None:
                 self._shard.close()
             self._release()
+
+    def _query(
+        self,
+        query: qdrant_edge.Query,
+        filters: Sequence[Filters],
+        limit: int,
+        offset: int,
+        with_payload: bool,
+        params: qdrant_edge.SearchParams | None = None,
+    ) -> list[list[qdrant_edge.ScoredPoint]]:
+        edge = self._edge
+        requests = [
+            edge.QueryRequest(
+                limit=limit,
+                offset=offset,
+                query=query,
+                filter=self._condition(each),
+                params=params,
+                with_payload=with_payload,
+            )
+            for each in filters
+        ]
+        with _translate_errors():
+            return self._open().query_batch(edge.QueryBatchRequest(requests))
 
     def _open(self) -> qdrant_edge.EdgeShard:
         if self._closed or self._shard is None:
@@ -261,11 +275,14 @@ class EdgeEngine:
             condition=edge.FieldCondition,
             any_of=edge.MatchAny,
             between=lambda low, high: edge.RangeFloat(gte=low, lte=high),
-            as_many=lambda count: edge.ValuesCount(gte=count, lte=count),
             has_id=lambda id: edge.HasIdCondition({UUID(int=id)}),
             all_of=lambda must, must_not: edge.Filter(must=must, must_not=must_not),
             one_of=lambda conditions: edge.Filter(should=conditions),
         )
+
+
+def _found(points: Sequence[qdrant_edge.ScoredPoint]) -> list[Found]:
+    return [Found(_ID(point), point.score, point.payload or {}) for point in points]
 
 
 def _uuids(ids: Sequence[int]) -> list[Any]:

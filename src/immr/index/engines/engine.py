@@ -83,23 +83,25 @@ class VectorEngine(Protocol):
     def nearest(
         self,
         embedding_D: FloatArray,
+        filters: Sequence[Filters],
         limit: int,
-        offset: int,
-        filters: Filters,
         hnsw_ef: int,
+        offset: int = 0,
         with_payload: bool = True,
-    ) -> list[Found]:
-        """The points most similar to the embedding, best first; reading payloads takes most of the time.
+    ) -> list[list[Found]]:
+        """For each of the filters, the most similar points that pass, best first; in one request.
 
-        With `EXACT` as `hnsw_ef`, all points are compared, without the graph.
+        Reading payloads takes most of the time. With `EXACT` as `hnsw_ef`, all points are compared, without the
+        graph.
         """
 
     def matching(
-        self, terms: Terms, limit: int, most: int, filters: Filters, with_payload: bool = True
-    ) -> list[Found]:
-        """The points whose words match best by BM25, best first; only those with at least one of the terms.
+        self, terms: Terms, filters: Sequence[Filters], limit: int, most: int, with_payload: bool = True
+    ) -> list[list[Found]]:
+        """For each of the filters, the points that pass whose words match best by BM25, best first; in one request.
 
-        Of the `limit` best points, `most` are returned, and those that score the same as the last of these.
+        Only those with at least one of the terms. Of the `limit` best points, `most` are returned, and those that
+        score the same as the last of these.
         """
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:

@@ -59,22 +59,22 @@ class RecentPayloads:
     def nearest(
         self,
         embedding_D: FloatArray,
+        filters: Sequence[Filters],
         limit: int,
-        offset: int,
-        filters: Filters,
         hnsw_ef: int,
+        offset: int = 0,
         with_payload: bool = True,
-    ) -> list[Found]:
+    ) -> list[list[Found]]:
         """See `Engine.nearest`."""
-        found = self._engine.nearest(embedding_D, limit, offset, filters, hnsw_ef, with_payload=False)
-        return self._with_payloads(found) if with_payload else found
+        found = self._engine.nearest(embedding_D, filters, limit, hnsw_ef, offset, with_payload=False)
+        return list(map(self._with_payloads, found)) if with_payload else found
 
     def matching(
-        self, terms: Terms, limit: int, most: int, filters: Filters, with_payload: bool = True
-    ) -> list[Found]:
+        self, terms: Terms, filters: Sequence[Filters], limit: int, most: int, with_payload: bool = True
+    ) -> list[list[Found]]:
         """See `Engine.matching`."""
-        found = self._engine.matching(terms, limit, most, filters, with_payload=False)
-        return self._with_payloads(found) if with_payload else found
+        found = self._engine.matching(terms, filters, limit, most, with_payload=False)
+        return list(map(self._with_payloads, found)) if with_payload else found
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
         """See `Engine.counts`."""
