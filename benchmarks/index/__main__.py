@@ -126,7 +126,7 @@ def edge(data: Data, int8: bool) -> dict[str, float]:
             filters = Filters(category(0))
 
             def narrow(query_D: FloatArray) -> list[int]:
-                found = engine.nearest(query_D, K, 0, filters, hnsw_ef)
+                [found] = engine.nearest(query_D, [filters], K, hnsw_ef)
                 return [int(each.payload["item_id"]) for each in found]
 
             return figures | _measured(data, narrow, "narrow_", filtered=True)
@@ -185,7 +185,8 @@ def local(data: Data) -> Iterator[Search]:
 
         def search(query_D: FloatArray, filtered: bool) -> list[int]:
             filters = Filters(category(0)) if filtered else Filters()
-            return [int(found.payload["item_id"]) for found in engine.nearest(query_D, K, 0, filters, 0)]
+            [points] = engine.nearest(query_D, [filters], K, 0)
+            return [int(found.payload["item_id"]) for found in points]
 
         yield search
 

@@ -87,7 +87,7 @@ def curve(shard: Path, data: Data, oversampling: float) -> list[dict[str, float]
         for width in WIDTHS:
 
             def search(query_D: FloatArray, width: int = width) -> list[int]:
-                found = engine.nearest(query_D, K, 0, Filters(), width)
+                [found] = engine.nearest(query_D, [Filters()], K, width)
                 return [int(each.payload["item_id"]) for each in found]
 
             for query_D in data.queries_QD:  # the first pass reads from disk

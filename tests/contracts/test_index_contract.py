@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from immr.errors import IndexMismatchError
+from immr.index.documents import point_id
 from immr.index.engines import client
 from immr.index.qdrant import QdrantIndex
 from immr.index.vector_index import EVERYTHING, Changes
@@ -214,9 +215,15 @@ def test_conditions_on_attributes(collection, items, embeddings_ND, conditions, 
     assert all(candidate.attributes == attributes[candidate.item_id] for candidate in found)
 
 
+def matching(collection, text, k=ROWS, filters=EVERYTHING):
+    [ids] = collection.matching_ids(text, k, [filters])
+    read = collection.candidates(dict.fromkeys(ids, 0.0))
+    return [read[id].item_id for id in ids]
+
+
 def test_words_match_titles_categories_and_keywords(collection):
     def found(text, k=ROWS, filters=EVERYTHING):
-        return [candidate.item_id for candidate in collection.search_words(text, k, filters)]
+        return matching(collection, text, k, filters)
 
     assert found("title 42", 1) == ["i42"]
     assert sorted(found("NIKE")) == sorted(f"i{n}" for n in range(0, ROWS, 4))
@@ -227,7 +234,7 @@ def test_words_match_titles_categories_and_keywords(collection):
     assert found("", 5) == found("?!", 5) == found("unheardof", 5) == []
     words_of_brand = {"Nike": 1, "Adidas": 1, "Ærø & Søn: 1/2": 4, None: 0}
     by_length_then_id = sorted(
-        (f"i{n}" for n in range(3, ROWS, 5)), key=lambda id: (words_of_brand[brand_of(id)], id)
+        (f"i{n}" for n in range(3, ROWS, 5)), key=lambda id: (words_of_brand[brand_of(id)], point_id(id))
     )
     assert found("oat") == by_length_then_id
     assert found("oat", 20) == found("oat")[:20]
@@ -236,22 +243,36 @@ def test_words_match_titles_categories_and_keywords(collection):
 def test_documents_are_found_by_id_first_and_then_read(collection, embeddings_ND):
     filters = Filters(price_max=10.0)
     whole = collection.search(embeddings_ND[3], 7, filters)
-    cosines = collection.similar_ids(embeddings_ND[3], 7, filters)
+    [cosines] = collection.similar_ids(embeddings_ND[3], 7, [filters])
     read = collection.candidates(cosines)
     assert [read[id].item_id for id in cosines] == [each.item_id for each in whole]
     assert [read[id].cosine for id in cosines] == pytest.approx([each.cosine for each in whole])
-    ids = collection.matching_ids("oat", ROWS, filters)
+    [ids] = collection.matching_ids("oat", ROWS, [filters])
     read = collection.candidates(dict.fromkeys([*ids, uuid.uuid4().int], 0.0))
     assert {read[id].item_id for id in ids} == {"i3", "i8"} and len(read) == 2
-    assert collection.matching_ids("?!", 5) == [] and collection.candidates({}) == {}
+    assert (
+        collection.matching_ids("?!", 5, [filters, filters]) == [[], []] and collection.candidates({}) == {}
+    )
+
+
+def test_one_request_searches_with_each_of_several_filters(collection, embeddings_ND):
+    each = [Filters(price_max=10.0), EVERYTHING, Filters("Nowhere"), Filters("Packages/Milk")]
+    for found, filters in zip(collection.similar_ids(embeddings_ND[3], 4, each), each, strict=True):
+        whole = collection.search(embeddings_ND[3], 4, filters)
+        assert [each.item_id for each in whole] == [
+            each.item_id for each in map(collection.candidates(found).get, found)
+        ]
+    alone = [collection.matching_ids("milk 7", 4, [filters])[0] for filters in each]
+    assert collection.matching_ids("milk 7", 4, each) == alone
+    assert list(map(len, alone)) == [4, 4, 0, 4]
 
 
 def test_words_follow_changes(index, version, own_collection, items, embeddings_ND):
     renamed = dataclasses.replace(items[0], title="Zanzibar")
     index.change(version, _changes([renamed], embeddings_ND[:1], deleted=["i42"]))
     own_collection.refresh()
-    assert [found.item_id for found in own_collection.search_words("zanzibar", 5)] == ["i0"]
-    assert own_collection.search_words("42", 5) == []
+    assert matching(own_collection, "zanzibar") == ["i0"]
+    assert matching(own_collection, "42") == []
     assert own_collection.embedding("i0") == pytest.approx(embeddings_ND[0], abs=1e-6)
 
 
@@ -472,7 +493,7 @@ def test_an_item_of_several_pictures_is_one_document(with_pictures, embeddings_N
     assert len(found) == len(set(found)) == with_pictures.count() == ROWS
     assert with_pictures.facet("price").largest == float(ROWS)
     assert sum(with_pictures.facet("brand").counts.values()) == ROWS * 3 // 4
-    assert with_pictures.search_words("title 7", 1)[0].item_id == "i7"
+    assert matching(with_pictures, "title 7", 1) == ["i7"]
     assert with_pictures.embedding("i7") == pytest.approx(embeddings_ND[7], abs=1e-2)  # of the main picture
     others = with_pictures.search(embeddings_ND[107], 5, Filters(exclude="i7"))
     assert others[0].item_id == "i107" and "i7" not in [hit.item_id for hit in others]

@@ -42,6 +42,12 @@ def test_the_upstream_layout_is_read(tmp_path: Path) -> None:
     assert found.split("val")[3].item_id == "thing-3"
 
 
+def test_prices_have_two_decimals() -> None:
+    prices = [grocery._made_up_price(f"item {number}") for number in range(500)]
+    assert prices == [round(price, 2) for price in prices], "1.3399999999999999 was one"
+    assert 0.5 <= min(prices) < 1.0 and 10.0 < max(prices) < 10.5
+
+
 def test_an_incomplete_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"has no classes\.csv"):
         grocery.load(tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,14 +29,14 @@ class WithPoorGraph(EdgeEngine):
     def nearest(
         self,
         embedding_D: FloatArray,
+        filters: Sequence[Filters],
         limit: int,
-        offset: int,
-        filters: Filters,
         hnsw_ef: int,
+        offset: int = 0,
         with_payload: bool = True,
-    ) -> list[Found]:
-        found = super().nearest(embedding_D, limit, offset, filters, hnsw_ef, with_payload)
-        return found if hnsw_ef == EXACT else found[:1]
+    ) -> list[list[Found]]:
+        found = super().nearest(embedding_D, filters, limit, hnsw_ef, offset, with_payload)
+        return found if hnsw_ef == EXACT else [points[:1] for points in found]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def engine(documents: Documents, tmp_path: Path) -> Iterator[WithPoorGraph]:
 
 def test_an_exact_search_compares_all_documents(engine: WithPoorGraph, documents: Documents) -> None:
     query_D = documents.embeddings_PD[3]
-    found = engine.nearest(query_D, 10, 0, EVERYTHING, EXACT)
+    [found] = engine.nearest(query_D, [EVERYTHING], 10, EXACT)
     expected = np.argsort(-(documents.embeddings_PD @ query_D))[:10]
     assert [point.id for point in found] == [documents.ids[row] for row in expected]
 

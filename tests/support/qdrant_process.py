@@ -117,11 +117,14 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
         found = client.retrieve(named(name), body.ids, body.with_payload, body.with_vector or False)
         return answer([record.model_dump(mode="json") for record in found])
 
-    @app.post("/collections/{name}/points/query")
-    async def query(name: str, body: models.QueryRequest) -> dict[str, Any]:
+    @app.post("/collections/{name}/points/query/batch")
+    async def query(name: str, body: models.QueryRequestBatch) -> dict[str, Any]:
+        return answer([found(name, search) for search in body.searches])
+
+    def found(name: str, body: models.QueryRequest) -> dict[str, Any]:
         vectors = client.get_collection(named(name)).config.params.vectors
         several = getattr(vectors, "multivector_config", None) is not None and body.using is None
-        found = client.query_points(
+        points = client.query_points(
             named(name),
             # a server compares one query with all vectors of a point; local mode wants a list of queries for that
             query=[body.query.nearest]
@@ -131,9 +134,10 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
             query_filter=body.filter,
             limit=body.limit or 10,
             offset=body.offset,
-            with_payload=True,
+            with_payload=bool(body.with_payload),
         )
-        return answer(found.model_dump(mode="json"))
+        result: dict[str, Any] = points.model_dump(mode="json")
+        return result
 
     @app.post("/collections/{name}/points/count")
     async def count(name: str) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def _item(folder: Path, row: dict[str, str]) -> Item:
 
 def _made_up_price(item_id: str) -> float:
     """The data set has no prices, so one from 0.50 to 10.49 is derived from the id."""
-    return 0.5 + int(fingerprint.of_bytes(item_id.encode())[:8], 16) % 1000 / 100
+    return (50 + int(fingerprint.of_bytes(item_id.encode())[:8], 16) % 1000) / 100
 
 
 def _photos(folder: Path, split: str, item_ids: dict[int, str]) -> list[DatasetPhoto]:

@@ -129,7 +129,7 @@ def _item(index: int, appearance: Appearance, folder: Path) -> Item:
         ),
         category=SHAPES[appearance.shape],
         image=str(folder / "catalogue" / f"{item_id}.jpg"),
-        price=1.0 + int(fingerprint.of_bytes(item_id.encode())[:8], 16) % 2000 / 100,
+        price=(100 + int(fingerprint.of_bytes(item_id.encode())[:8], 16) % 2000) / 100,
         updated_at=MADE,
     )
 

@@ -145,7 +145,7 @@ class QdrantCollection:
                 return [[] for _ in filters]
             # always so many, because titles often match equally well, and the number decides which come first
             most = min(k, MOST_MATCHED)
-            found = opened.engine.matching(terms, filters, MOST_MATCHED, most, with_payload=False)
+            found = opened.engine.matching(terms, filters, MOST_MATCHED, most)
         for points in found:
             points.sort(key=lambda point: (-round(point.score, SCORE_DIGITS), point.id))
         return [[point.id for point in points[:k]] for points in found]

@@ -26,7 +26,7 @@ BUILT_IN: Mapping[str, AttributeKind] = {"category": "keyword", "price": "number
 WHOLE_CATEGORY = "category"
 """The field of a payload that holds the category as the catalogue writes it; see `payload_key`."""
 
-_FORMAT = "words"  # of the points; a content in another format is not reused
+_FORMAT = "whole category"  # of the points; a content in another format is not reused
 _POINT_NAMESPACE = uuid.UUID("6f1d2a52-8c0b-5b0e-9a55-0d1c7b4f3e21")
 
 

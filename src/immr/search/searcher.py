@@ -24,9 +24,7 @@ from immr.search.signals import HEAD
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region, UserFeatures
 
 _GROUPED_CANDIDATES = 5_000  # a page looks through no more for groups that were not shown yet
-_CONSECUTIVE = 150
-_FIRST = 1
-_LATER_BLOCKS = 4  # size of a grouped search's later blocks: many variants need many candidates
+_LATER_BLOCKS = 4  # size of a grouped search's later consecutive blocks
 MAX_REGIONS = 5
 
 
@@ -197,10 +195,8 @@ class Searcher:
         user_id: str = "",
     ) -> Answer:
         answer = Answer(embedding_D, user_id, stage_ms=stage_ms, elsewhere=cursor.elsewhere)
-        if wanted.group_by is None:
-            answer.hits, answer.following = self._single(answer, wanted, cursor)
-        else:
-            answer.hits, answer.following = self._grouped(answer, wanted, wanted.group_by, cursor)
+        search = self._single if wanted.group_by is None else self._grouped
+        answer.hits, answer.following = search(answer, wanted, cursor)
         if self._rule_of(answer, wanted) is not None:
             answer.match = strongest(hit.match for hit in answer.hits) or "none"
         return answer
@@ -217,23 +213,21 @@ class Searcher:
             following = replace(cursor, start=cursor.start + size, place=0)
         return self._hits(answer, wanted, block, block.best_first[cursor.place : end]), following
 
-    def _grouped(
-        self, answer: Answer, wanted: Wanted, group_by: str, cursor: Cursor
-    ) -> tuple[list[Hit], Cursor | None]:
+    def _grouped(self, answer: Answer, wanted: Wanted, cursor: Cursor) -> tuple[list[Hit], Cursor | None]:
         """The first hit of each group that no earlier page has, with the group's members.
 
-        After the first block, candidates of the groups seen so far are filtered out, so that a large group costs one
-        block. Groups of earlier pages are known by their fingerprints only, so later pages first look through a few
-        consecutive blocks; so do searches by words, whose fused ranks depend on the filters.
+        Groups that were seen are filtered out of the next block, so that a large one does not fill block after block.
+        But blocks are consecutive in searches with words, whose fused ranks depend on the filters, and at the start
+        of later pages, which know the groups of earlier ones by their fingerprints only.
         """
+        group_by = wanted.group_by or ""
         hits: list[Hit] = []
-        groups, start, following = cursor.groups, cursor.start, None
-        narrowed, offset, size = wanted, start, _FIRST * wanted.k * self._overfetch
-        seen: set[str] = set()
-        excluded: frozenset[str] = frozenset()
-        looked_through = 0
-        while following is None and looked_through < _GROUPED_CANDIDATES:
-            block = self._block(answer, narrowed, offset, size, cursor.start + looked_through)
+        groups, following = cursor.groups, None
+        narrowed, size = wanted, wanted.k * self._overfetch
+        start = offset = before = cursor.start
+        seen, filtered_out = set[str](), set[str]()
+        while following is None and before < cursor.start + _GROUPED_CANDIDATES:
+            block = self._block(answer, narrowed, offset, size, before)
             new = grouping.first_of_each(block.best_first, group_by, groups)
             missing = wanted.k - len(hits)
             hits += self._hits(answer, wanted, block, list(new.values())[:missing])
@@ -242,19 +236,21 @@ class Searcher:
                 following = replace(cursor, start=start, groups=groups)
             if not block.has_more:
                 break
-            looked_through += size
-            offset += size
-            start = offset if narrowed is wanted else start
             seen |= grouping.groups_of(block.candidates, group_by)
-            is_consecutive = wanted.text or (cursor.start and looked_through <= _CONSECUTIVE)
-            if not is_consecutive and seen != excluded:
-                others = grouping.without_groups(wanted.filters, group_by, seen)
-                narrowed, offset, excluded = replace(wanted, filters=others), 0, frozenset(seen)
-            size = _LATER_BLOCKS * wanted.k * self._overfetch
-        return self._with_members(answer, wanted, group_by, hits), following
+            is_consecutive = wanted.text or before == cursor.start > 0
+            offset, before = offset + size, before + size
+            start = offset if narrowed is wanted else start
+            size = wanted.k * self._overfetch * (_LATER_BLOCKS if is_consecutive else 1)
+            if not is_consecutive and seen != filtered_out:
+                filtered_out = set(seen)
+                filters = grouping.without_groups(wanted.filters, group_by, filtered_out)
+                narrowed, offset = replace(wanted, filters=filters), 0
+        with timed(answer.stage_ms, "retrieve"):
+            query = (answer.embedding_D, wanted.text)
+            return grouping.with_members(hits, group_by, self._collection, *query, wanted.filters), following
 
     def _block(self, answer: Answer, wanted: Wanted, start: int, size: int, before: int) -> _Block:
-        """Ranks the candidates from `start` on; `before` other candidates of the search are more similar."""
+        """Ranks the candidates from `start` on; `before` is how many of the search come before them."""
         shares = None
         with timed(answer.stage_ms, "retrieve"):
             # one more than is ranked shows whether another block follows
@@ -315,29 +311,6 @@ class Searcher:
     ) -> list[Candidate]:
         assert embedding_D is not None, "a search without words has a photo or an item"
         return self._collection.search(embedding_D, k, filters, offset)
-
-    def _with_members(self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit]) -> list[Hit]:
-        """The hits with the most similar members of their groups."""
-        groups = {group for hit in hits if (group := grouping.group_of(hit, group_by)) is not None}
-        members: dict[str, list[Candidate]] = {}
-        if groups:
-            filters = [grouping.of_group(wanted.filters, group_by, group) for group in groups]
-            with timed(answer.stage_ms, "retrieve"):
-                found = self._best_of_each(answer, wanted, filters, grouping.MEMBERS + 1)
-            members = dict(zip(groups, found, strict=True))
-        return grouping.with_members(hits, members, group_by)
-
-    def _best_of_each(
-        self, answer: Answer, wanted: Wanted, filters: Sequence[Filters], k: int
-    ) -> list[list[Candidate]]:
-        """For each of the filters, the k most similar items; of a search by words alone, those that match best."""
-        if answer.embedding_D is None:
-            matching = self._collection.matching_ids(wanted.text, k, filters)
-            cosines = [dict.fromkeys(ids, 0.0) for ids in matching]
-        else:
-            cosines = self._collection.similar_ids(answer.embedding_D, k, filters)
-        read = self._collection.candidates({id: cosine for each in cosines for id, cosine in each.items()})
-        return [[read[id] for id in each if id in read] for each in cosines]  # others were deleted meanwhile
 
 
 def _is_photo_search(answer: Answer, wanted: Wanted) -> bool:

@@ -55,18 +55,19 @@ def titles(recent: RecentPayloads, ids: Sequence[int] = IDS) -> list[str]:
 
 def test_a_payload_is_read_once(engine: Recorded) -> None:
     recent = RecentPayloads(engine)
-    [first] = recent.nearest(ROWS_ND[2], 1, 0, EVERYTHING, 10)
+    [[first]] = recent.nearest(ROWS_ND[2], [EVERYTHING], 1, 10)
     assert (first.id, first.payload["title"]) == (IDS[2], "old 2")
-    assert [point.payload["title"] for point in recent.nearest(ROWS_ND[2], 1, 0, EVERYTHING, 10)] == ["old 2"]
+    [[first]] = recent.nearest(ROWS_ND[2], [EVERYTHING], 1, 10)
+    assert first.payload["title"] == "old 2"
     assert titles(recent, IDS[1:3]) == ["old 2", "old 1"]
-    [found] = recent.matching(of_query("2"), 1, 1, EVERYTHING)
-    assert found.payload["title"] == "old 2"
     assert engine.read == [IDS[2], IDS[1]]
 
 
 def test_no_payload_is_read_for_ids_alone(engine: Recorded) -> None:
     recent = RecentPayloads(engine)
-    assert len(recent.nearest(ROWS_ND[0], 4, 0, EVERYTHING, 10, with_payload=False)) == 4
+    [found] = recent.nearest(ROWS_ND[0], [EVERYTHING], 4, 10, with_payload=False)
+    [matching] = recent.matching(of_query("2"), [EVERYTHING], 1, 1)
+    assert len(found) == 4 and [point.id for point in matching] == [IDS[2]]
     assert engine.read == []
 
 
@@ -92,7 +93,7 @@ def test_what_was_read_before_a_change_is_not_kept(engine: Recorded) -> None:
 
 def test_a_point_removed_between_finding_and_reading_is_left_out(engine: Recorded) -> None:
     recent = RecentPayloads(engine)
-    found = recent.nearest(ROWS_ND[0], 4, 0, EVERYTHING, 10, with_payload=False)
+    [found] = recent.nearest(ROWS_ND[0], [EVERYTHING], 4, 10, with_payload=False)
     recent.remove(IDS[:1])
     assert set(recent.payloads([point.id for point in found])) == set(IDS[1:])
 

@@ -169,13 +169,9 @@ class ClientEngine:
         )
         return [_found(points) for points in found]
 
-    def matching(
-        self, terms: Terms, filters: Sequence[Filters], limit: int, most: int, with_payload: bool = True
-    ) -> list[list[Found]]:
+    def matching(self, terms: Terms, filters: Sequence[Filters], limit: int, most: int) -> list[list[Found]]:
         """See `Engine.matching`."""
-        found = self._query(
-            filters, query=_sparse(terms), using=WORDS, limit=limit, with_payload=with_payload
-        )
+        found = self._query(filters, query=_sparse(terms), using=WORDS, limit=limit, with_payload=False)
         return [_found(best_with_ties(points, most)) for points in found]
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:

@@ -147,13 +147,11 @@ class EdgeEngine:
         )
         return [_found(points) for points in self._query(query, filters, limit, offset, with_payload, params)]
 
-    def matching(
-        self, terms: Terms, filters: Sequence[Filters], limit: int, most: int, with_payload: bool = True
-    ) -> list[list[Found]]:
+    def matching(self, terms: Terms, filters: Sequence[Filters], limit: int, most: int) -> list[list[Found]]:
         """See `Engine.matching`."""
         edge = self._edge
         words = edge.SparseVector(list(terms.numbers), list(terms.weights))
-        found = self._query(edge.Query.Nearest(words, using=WORDS), filters, limit, 0, with_payload)
+        found = self._query(edge.Query.Nearest(words, using=WORDS), filters, limit)
         return [_found(best_with_ties(points, most)) for points in found]
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
@@ -208,8 +206,8 @@ class EdgeEngine:
         query: qdrant_edge.Query,
         filters: Sequence[Filters],
         limit: int,
-        offset: int,
-        with_payload: bool,
+        offset: int = 0,
+        with_payload: bool = False,
         params: qdrant_edge.SearchParams | None = None,
     ) -> list[list[qdrant_edge.ScoredPoint]]:
         edge = self._edge

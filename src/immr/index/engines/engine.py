@@ -95,10 +95,8 @@ class VectorEngine(Protocol):
         graph.
         """
 
-    def matching(
-        self, terms: Terms, filters: Sequence[Filters], limit: int, most: int, with_payload: bool = True
-    ) -> list[list[Found]]:
-        """For each of the filters, the points that pass whose words match best by BM25, best first; in one request.
+    def matching(self, terms: Terms, filters: Sequence[Filters], limit: int, most: int) -> list[list[Found]]:
+        """For each of the filters, the points that pass whose words match best by BM25, best first, without payloads.
 
         Only those with at least one of the terms. Of the `limit` best points, `most` are returned, and those that
         score the same as the last of these.

@@ -69,12 +69,9 @@ class RecentPayloads:
         found = self._engine.nearest(embedding_D, filters, limit, hnsw_ef, offset, with_payload=False)
         return list(map(self._with_payloads, found)) if with_payload else found
 
-    def matching(
-        self, terms: Terms, filters: Sequence[Filters], limit: int, most: int, with_payload: bool = True
-    ) -> list[list[Found]]:
+    def matching(self, terms: Terms, filters: Sequence[Filters], limit: int, most: int) -> list[list[Found]]:
         """See `Engine.matching`."""
-        found = self._engine.matching(terms, filters, limit, most, with_payload=False)
-        return list(map(self._with_payloads, found)) if with_payload else found
+        return self._engine.matching(terms, filters, limit, most)
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
         """See `Engine.counts`."""
