@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from immr.data.mapping.shop_map import PictureRules
-from immr.data.pictures.picture_files import media_type_of
+from immr.data.pictures.file_kinds import media_type_of
 from immr.data.pictures.remote.async_requests import AsyncPictureRequests
 from immr.data.pictures.remote.requests import RequestFailedError
 from immr.experiment.definition import PREVIEW, Variant

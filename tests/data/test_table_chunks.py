@@ -1,10 +1,11 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from immr.data.contract import ITEMS, QUERIES
-from immr.data.table_chunks import readable, typed
+from immr.data.table_chunks import readable, rows_where, typed
 
 ROW = {"query_id": "q1", "user_id": "ann", "ts": "2025-01-01T12:00:00Z", "image": "photos/q1.jpg"}
 
@@ -20,6 +21,16 @@ def test_relative_paths_are_resolved_and_invalid_values_marked(tmp_path: Path) -
 def test_bytes_that_are_not_text_become_readable() -> None:
     broken = pa.array([b"caf\xe9", b"tea"], pa.binary()).view(pa.string())
     assert readable(pa.table({"title": broken}))["title"].to_pylist() == ["caf�", "tea"]
+
+
+def test_rows_of_any_types_can_be_chosen() -> None:
+    """Arrow filters no views, as Polars and DataFusion write text."""
+    views = pa.array(["tea", None, "milk"], pa.string_view())
+    lists = pa.array([[1], None, [2]], pa.list_view(pa.int64()))
+    batch = pa.RecordBatch.from_pydict({"title": views, "sizes": lists, "price": pa.array([1, 2, 3])})
+    found = rows_where(batch, np.array([False, True, True]))
+    assert found["title"].to_pylist() == [None, "milk"] and found["price"].to_pylist() == [2, 3]
+    assert found["sizes"].to_pylist() in ([None, [2]], [None, "[2]"])
 
 
 def test_equal_categories_and_places_of_pictures_are_written_alike(tmp_path: Path) -> None:

@@ -130,6 +130,26 @@ def printed(value: pa.Scalar, form: Callable[[Any], str] = repr) -> str:
         return f"a {value.type} that cannot be printed"
 
 
+def rows_where(batch: pa.RecordBatch, chosen: npt.NDArray[np.bool_]) -> pa.Table:
+    """Some rows as any reader can open them; values of a type that Arrow cannot filter, such as views, become text.
+
+    Args:
+        batch: N rows.
+        chosen: (N,) which of them.
+    """
+    mask = pa.array(chosen)
+    columns = [_filtered(column, mask) for column in batch.columns]
+    return readable(pa.Table.from_arrays(columns, names=batch.schema.names))
+
+
+def _filtered(column: pa.Array, mask: pa.Array) -> pa.Array:
+    try:
+        return column.filter(mask)
+    except pa.ArrowNotImplementedError:
+        kept = (value for value, is_kept in zip(column, mask, strict=True) if is_kept.as_py())
+        return pa.array([printed(value, str) if value.is_valid else None for value in kept], pa.string())
+
+
 def readable(table: pa.Table) -> pa.Table:
     """The same table with � in place of bytes that are not UTF-8, so that any reader can open it."""
     for number, column in enumerate(table.schema):

@@ -110,3 +110,46 @@ def test_zeros_in_place_of_the_missing_lines_are_no_lines(
 def test_zeros_behind_the_end_are_harmless(picture: Image.Image, options: dict[str, object]) -> None:
     content = encoded(picture, "JPEG", **options)
     assert decode(content + bytes(1000)).tobytes() == decode(content).tobytes()
+
+
+def of_many_scans(scans: int, side_px: int = 5000) -> bytes:
+    """A progressive JPEG that a decoder passes over so often, of 10 bytes each."""
+    content = encoded(Image.new("L", (64, 64), 90), "JPEG", progressive=True)
+    size = content.index(b"\xff\xc2") + 5
+    content = content[:size] + struct.pack(">HH", side_px, side_px) + content[size + 4 :]
+    table = b"\xff\xc4\0\x14\x10\1" + bytes(15) + b"\xe0"
+    first, later = b"\xff\xda\0\x08\1\1\0\0\0\0" + bytes(8), b"\xff\xda\0\x08\1\1\0\1\x3f\0"
+    return content[: content.index(b"\xff\xda")] + first + table + later * (scans - 1) + b"\xff\xd9"
+
+
+def test_a_jpeg_of_many_scans_is_refused_without_passing_over_it() -> None:
+    """10 KB took four seconds, and 10 MB an hour."""
+    content = of_many_scans(5000)
+    with pytest.raises(
+        ImageError, match=r"a JPEG of 5,000 scans, more than the limit of 100: export it again"
+    ):
+        decode(content, 224)
+    assert jpeg.scans(of_many_scans(100)) == 100
+
+
+def test_scans_of_other_pictures_in_the_file_do_not_count() -> None:
+    thumbnail = encoded(NOISE.resize((32, 32)), "JPEG", progressive=True)
+    content = encoded(NOISE, "JPEG", progressive=True)
+    preview = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    assert jpeg.scans(content) == jpeg.scans(content[:2] + preview + content[2:] + content) == 10
+
+
+def in_a_scan_per_component(side_px: int) -> bytes:
+    """A baseline JPEG, of which a decoder keeps all coefficients until the last scan."""
+    content = encoded(Image.new("RGB", (16, 16)), "JPEG", subsampling=0)
+    size = content.index(b"\xff\xc0") + 5
+    content = content[:size] + struct.pack(">HH", side_px, side_px) + content[size + 4 :]
+    scans = [bytes([0xFF, 0xDA, 0, 8, 1, number, 0x11 * (number > 1), 0, 63, 0]) for number in (1, 2, 3)]
+    return content[: content.index(b"\xff\xda")] + b"".join(scan + bytes(30) for scan in scans) + b"\xff\xd9"
+
+
+def test_a_baseline_jpeg_of_several_scans_is_in_memory_as_a_whole() -> None:
+    assert jpeg.is_streamed(encoded(NOISE, "JPEG"))
+    assert not jpeg.is_streamed(in_a_scan_per_component(100))
+    with pytest.raises(ImageError, match="6000×6000 pixels, more than the limit of 32,000,000"):
+        decode(in_a_scan_per_component(6000), 224)

@@ -1,11 +1,13 @@
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from immr.data.sources import files
 from immr.data.sources.files import FilePart, is_table
 from immr.data.sources.locations import Location
 from immr.data.sources.table_parts import MALFORMED
@@ -172,3 +174,27 @@ def test_an_encoding_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "queries.csv").write_text(CSV)
     with pytest.raises(ContractError, match=r"queries\.csv has another encoding"):
         list(FilePart(Location.of(tmp_path / "queries.csv"), encoding="utf-16").batches())
+
+
+def test_a_parquet_file_that_does_not_match_its_checksums_is_refused(tmp_path: Path) -> None:
+    """Spark writes checksums."""
+    path = tmp_path / "items.parquet"
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    pq.write_table(pa.table({"price": [1.0] * 100}), path, **options)
+    content = bytearray(path.read_bytes())
+    content[300] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ContractError, match=r"not a readable Parquet file \(.*checksum"):
+        rows_of(path)
+
+
+def test_rows_with_pictures_in_them_are_read_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """131,072 rows of 200 KB did not fit into memory."""
+    monkeypatch.setattr(files, "_CHUNK_BYTES", 2**16)
+    path = tmp_path / "items.parquet"
+    rows = pa.table({"item_id": list(range(100)), "picture": [os.urandom(2**12) for _ in range(100)]})
+    pq.write_table(rows, path, use_dictionary=False, compression="none")
+    lengths = [len(batch) for batch in part(path).batches()]
+    assert max(lengths) <= 16 and sum(lengths) == 100

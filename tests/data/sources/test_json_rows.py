@@ -1,9 +1,11 @@
 import json
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from immr.data.sources import json_rows
 from immr.data.sources.files import FilePart
 from immr.data.sources.locations import Location
 from immr.errors import ContractError
@@ -101,3 +103,26 @@ def test_extended_json_of_mongodb_is_read_as_its_values(tmp_path: Path) -> None:
             "tags": '{"$oid": "a", "b": "c"}',
         },
     ]
+
+
+def test_a_document_without_line_breaks_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_rows, "LONGEST_LINE", 100)
+    found = part(tmp_path / "a.json", '{"id": 1}\n[{"id": ' + "1" * 200)
+    assert found.columns() == ["id"]
+    with pytest.raises(
+        ContractError, match=r"line 2 of .* has no end within 100 characters: write one object"
+    ):
+        list(found.batches())
+
+
+def test_long_lines_are_read_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects with pictures in them did not fit into memory, 131,072 at a time."""
+    monkeypatch.setattr(json_rows, "_CHUNK_CHARS", 50)
+    lines = [json.dumps({"id": str(number), "title": "x" * 20}) for number in range(5)]
+    found = part(tmp_path / "a.jsonl", "\n".join([*lines, "", "{broken"]))
+    batches = found.batches()
+    assert [batch["id"].to_pylist() for batch in islice(batches, 2)] == [["0", "1"], ["2", "3"]]
+    with pytest.raises(ContractError, match="line 7 of"):
+        list(batches)

@@ -10,9 +10,9 @@ from PIL import Image
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-_END = b"\xff\xd9"
 _SCAN = 0xDA
+_MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")  # others have no length, or are a part of a scan's data
+_END = b"\xff\xd9"
 _AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a zero after 0xFF nor a restart
 _RESTARTS = [bytes([0xFF, marker]) for marker in range(0xD0, 0xD8)]
 _ANY = b"\xaa"
@@ -22,13 +22,23 @@ _GREY = (127, 128)  # all coefficients are zero; Adobe's CMYK is inverted
 
 def is_lossless(content: bytes) -> bool:
     """Coded without a DCT (process 14): a decoder cannot make it smaller while reading."""
-    return _frame_header(content) in _LOSSLESS
+    return _frame_header(content)[0] in _LOSSLESS
 
 
 def is_streamed(content: bytes) -> bool:
-    """Sequential DCT: decoded, and made smaller, line by line. Of others the decoder keeps all in memory."""
-    header = _frame_header(content)
-    return header is not None and header not in _LOSSLESS | _PROGRESSIVE
+    """Sequential DCT in one scan: decoded, and made smaller, line by line.
+
+    Of other JPEGs the decoder keeps all coefficients in memory.
+    """
+    frame, components = _frame_header(content)
+    scan = next((place for marker, place in _segments(content) if marker == _SCAN), None)
+    in_one_scan = scan is not None and content[scan + 2 : scan + 3] == bytes([components])
+    return frame in _FRAME_HEADERS - _LOSSLESS - _PROGRESSIVE and in_one_scan
+
+
+def scans(content: bytes) -> int:
+    """How often a decoder passes over the picture; each pass takes time, but next to no bytes."""
+    return sum(marker == _SCAN for marker, _ in _segments(content))
 
 
 def endings(content: bytes) -> tuple[bytes, bytes]:
@@ -48,7 +58,7 @@ def first_scan(content: bytes) -> bytes:
     change no pixel, as in the scans of a CMYK picture's black.
     """
     begins = (place for marker, place in _segments(content) if marker == _SCAN)
-    end = _AFTER_SCAN.search(content, next(begins, len(content)) + 2)
+    end = _AFTER_SCAN.search(content, next(begins, len(content)))
     return content[: end.start()] if end else content
 
 
@@ -67,25 +77,21 @@ def may_lack_lines(image: Image.Image) -> bool:
     return all(value in _GREY for value in (last if isinstance(last, tuple) else (last,)))
 
 
-def _frame_header(content: bytes) -> int | None:
-    """The marker of the first frame header (SOFn), ITU-T T.81 table B.1."""
-    return next((marker for marker, _ in _segments(content) if marker in _FRAME_HEADERS), None)
+def _frame_header(content: bytes) -> tuple[int, int]:
+    """The marker of the first frame header (SOFn), ITU-T T.81 table B.1, and its number of components; else zeros."""
+    for marker, place in _segments(content):
+        if marker in _FRAME_HEADERS:
+            return marker, int.from_bytes(content[place + 7 : place + 8])
+    return 0, 0
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int]]:
-    """Marker and place of each segment, to the first scan."""
+    """The markers up to the picture's end that have a length, and the places of their lengths.
+
+    What is between segments is skipped, as libjpeg does: a scan's data, and garbage.
+    """
     place = 2
-    while place + 4 <= len(content):
-        if content[place] != 0xFF:
-            place += 1  # garbage between segments is skipped, as libjpeg does
-            continue
-        marker = content[place + 1]
-        if marker == 0xFF:
-            place += 1
-        elif marker in _WITHOUT_LENGTH or marker == 0x00:
-            place += 2
-        else:
-            yield marker, place
-            if marker in (0xD9, _SCAN):
-                return
-            place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    while (found := _MARKER.search(content, place)) and (marker := found[1][0]) != _END[1]:
+        place = found.end()
+        yield marker, place
+        place += max(2, int.from_bytes(content[place : place + 2]))

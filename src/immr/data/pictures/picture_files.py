@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import unicodedata
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,8 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 from PIL import Image, UnidentifiedImageError
 
-from immr.data.pictures import jpeg
+from immr.data.pictures import jpeg, png
 from immr.data.pictures.colour_profiles import to_srgb
+from immr.data.pictures.file_kinds import media_type_of, other_kind_of
 from immr.data.pictures.orientation import orientation_of, upright
 from immr.data.pictures.pixel_formats import Box, ignore_empty_alpha, opaque, scale_transparency
 from immr.data.pictures.relocation import FETCHED
@@ -26,38 +26,14 @@ MAX_PIXELS = 64_000_000
 # formats that are in memory as a whole before they can be made smaller: 300 MB at most (tests/data)
 _MAX_PIXELS_WHOLE = 32_000_000
 _MAX_PIXELS_WEBP = 16_000_000
+_MOST_PIXELS_A_SIDE = 65_535  # as in a JPEG; Pillow needs up to 30 bytes for each line of any other, too
 _FEW_PIXELS = 4_000_000
+_MOST_BYTES = 2**28  # more than 32 million pixels have, of 16 bits and four channels
+_MOST_SCANS = 100  # of a JPEG; encoders write about ten, and a file of 10 MB can have a million
 _SHOWN_CHARS = 300  # of a path in a message: a column may hold whole pictures as data: URLs
 
 _JPEGS = ("JPEG", "MPO")
 _END_OF_JPEG = b"\xff\xd9"
-_SIGNATURES = [
-    (re.compile(signature, re.DOTALL), f"image/{name}")
-    for signature, name in (
-        (rb"\xff\xd8\xff", "jpeg"),
-        (rb"\x89PNG\r\n\x1a\n", "png"),
-        (rb"RIFF....WEBP", "webp"),
-        (rb"GIF8[79]a", "gif"),
-        (rb"BM", "bmp"),
-    )
-]
-_OTHER_KINDS = [
-    (re.compile(signature, re.DOTALL), name)
-    for signature, name in (
-        (rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", "a HEIC photo"),  # iPhone
-        (rb"....ftypavi[fs]", "an AVIF picture"),
-        (rb"....ftyp", "a video"),
-        (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL picture"),
-        (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
-        (rb"II\*\0|MM\0\*", "a TIFF picture, or a camera's raw photo"),
-        (rb"\x00\x00\x01\x00", "an icon"),
-        (rb"8BPS", "a Photoshop file"),
-        (rb"%PDF", "a PDF"),
-        (rb".{0,1000}<svg\b", "an SVG drawing"),
-        (rb"\x1f\x8b", "packed by gzip"),
-    )
-]
-"""Formats that we do not read, as the error message names them."""
 
 
 def read(uri: str) -> bytes:
@@ -67,7 +43,7 @@ def read(uri: str) -> bytes:
         DataError: another kind of URI, or an unreadable file.
     """
     try:
-        return path_of(uri).read_bytes()
+        return _regular(path_of(uri)).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         remedy = (
             "it was fetched into an IMMR_HOME that has moved; run `immr govern` on the data again, which fetches "
@@ -79,6 +55,15 @@ def read(uri: str) -> bytes:
         raise DataError(
             f"cannot read the image {shown!r} ({getattr(error, 'strerror', None) or error}): {remedy}"
         ) from error
+
+
+def _regular(path: Path) -> Path:
+    """The path itself, after checks that its content ends."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is a folder, a pipe or a device")
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise OSError(f"its {size:,} bytes are more than a picture of an accepted size has")
+    return path
 
 
 def load(uri: str, min_side_px: int | None = None, sha256: str | None = None) -> Image.Image:
@@ -142,6 +127,11 @@ def decode(
         raise ImageError(
             f"the image has {width}×{height} pixels, more than the limit of {limit:,}: send a smaller one"
         )
+    if max(width, height) > _MOST_PIXELS_A_SIDE:
+        raise ImageError(
+            f"the image has {width}×{height} pixels, and a side may have {_MOST_PIXELS_A_SIDE:,}: send a smaller one"
+        )
+    _check_structure(image, content, is_streamed)
     is_whole = width * height > _FEW_PIXELS and not (min_side_px and is_streamed)
     with whole if whole is not None and is_whole else nullcontext():
         try:
@@ -150,18 +140,22 @@ def decode(
             raise ImageError(f"the image is broken or truncated ({error}): export it again") from error
 
 
-def media_type_of(content: bytes) -> str | None:
-    """The media type of a picture that `decode` reads, from its first 16 bytes; None for anything else."""
-    for signature, media_type in _SIGNATURES:
-        if signature.match(content):
-            return media_type
-    return None
+def _check_structure(image: Image.Image, content: bytes, is_streamed: bool) -> None:
+    """Refuses what Pillow decodes although it is damaged, or takes far too long for."""
+    if image.format == "PNG" and (damaged := png.damaged_chunk(content)):
+        raise ImageError(
+            f"the image is broken (the checksum of its {damaged} chunk is wrong): export it again"
+        )
+    if image.format in _JPEGS and not is_streamed and (scans := jpeg.scans(content)) > _MOST_SCANS:
+        raise ImageError(
+            f"the image is a JPEG of {scans:,} scans, more than the limit of {_MOST_SCANS}: export it again"
+        )
 
 
 def media_type_at(path: Path) -> str | None:
     """The media type of a picture file; None if it is missing or not a picture."""
     try:
-        with path.open("rb") as file:
+        with _regular(path).open("rb") as file:
             return media_type_of(file.read(16))
     except (OSError, ValueError):  # ValueError: a zero byte in the path
         return None
@@ -220,13 +214,8 @@ def _open(content: bytes) -> Image.Image:
             reason = "its header cannot be read" if isinstance(error, UnidentifiedImageError) else error
             raise ImageError(f"the image is broken or truncated ({reason}): export it again") from error
         raise ImageError(
-            f"this is {_kind_of(content)}not a picture in a supported format: send a JPEG, PNG, WebP, GIF or BMP"
+            f"this is {other_kind_of(content)}not a picture in a supported format: send a JPEG, PNG, WebP, GIF or BMP"
         ) from error
-
-
-def _kind_of(content: bytes) -> str:
-    found = (name for signature, name in _OTHER_KINDS if signature.match(content))
-    return next((f"{name}, " for name in found), "")
 
 
 def _most_pixels(image: Image.Image, is_streamed: bool) -> int:

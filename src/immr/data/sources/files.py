@@ -63,6 +63,7 @@ _OTHER_FORMATS = {
 _MAYBE = (".json", ".json.gz", ".txt", ".txt.gz")
 _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 _SHOWN_CHARS = 300
+_CHUNK_BYTES = 2**26
 _BROKEN = (pa.ArrowException, OSError, UnicodeError, LookupError, EOFError, python_csv.Error)
 
 
@@ -153,8 +154,9 @@ class FilePart:
 
     def _own_batches(self, rows: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         if self.kind == "Parquet":
-            with self._seekable() as opened, pq.ParquetFile(opened) as file:
-                yield from file.iter_batches(rows, columns=columns)
+            with self._seekable() as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
+                for groups, fit in _in_memory(file.metadata, rows):
+                    yield from file.iter_batches(fit, groups, columns)
             return
         for batch in self._csv.batches() if self.kind == "CSV" else self._json_lines(rows):
             chosen = batch.select(list(columns)) if columns is not None else batch
@@ -285,6 +287,21 @@ class FilePart:
                 "a mapping"
             )
         return rows
+
+
+def _in_memory(metadata: pq.FileMetaData, rows: int) -> Iterator[tuple[list[int], int]]:
+    """Row groups that Arrow may read ahead, which it does as a whole, and how many of their rows fit into a batch.
+
+    Fewer than `rows` fit if they have pictures in them. Columns that nobody reads count, too.
+    """
+    groups, held, held_bytes = list[int](), 0, 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        groups.append(number)
+        held, held_bytes = held + group.num_rows, held_bytes + group.total_byte_size
+        if held >= rows or held_bytes >= _CHUNK_BYTES or number == metadata.num_row_groups - 1:
+            yield groups, max(1, min(rows, held * _CHUNK_BYTES // max(1, held_bytes)))
+            groups, held, held_bytes = [], 0, 0
 
 
 def _brief(text: str) -> str:

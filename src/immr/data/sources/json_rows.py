@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from io import TextIOBase
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,9 @@ from immr.errors import ContractError
 
 _ONE_PER_LINE = "write one object per line, for example with `jq -c '.[]'`"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LONGEST_LINE = 2**26
+"""Characters: a document without line breaks is not read into memory to the end."""
+_CHUNK_CHARS = 2**26  # of lines in memory at a time; their objects may have pictures in them
 _SHOWN_CHARS = 200  # of the library's message, which may quote the line
 
 
@@ -25,7 +28,7 @@ def first_columns(file: TextIOBase, place: str) -> list[str]:
     Raises:
         ContractError: The line is not an object.
     """
-    first = next((line for line in file if line.strip()), "{}")
+    first = next((line for line in _lines(file, place) if line.strip()), "{}")
     return list(record(first, f"the first line of {place}", frozenset(), frozenset()))
 
 
@@ -46,7 +49,7 @@ def batches(
             columns to read twice.
     """
     number = 0
-    while lines := list(islice(file, rows)):
+    for lines in _chunks(_lines(file, place), rows):
         places = ((line, f"line {number + at} of {place}") for at, line in enumerate(lines, 1))
         records = [record(line, where, flat, read) for line, where in places if line.strip()]
         names = list(dict.fromkeys(name for each in records for name in each))
@@ -56,12 +59,39 @@ def batches(
         number += len(lines)
 
 
+def _lines(file: TextIOBase, place: str) -> Iterator[str]:
+    for number in itertools.count(1):
+        line = file.readline(LONGEST_LINE + 1)
+        if not line:
+            return
+        if len(line) > LONGEST_LINE:
+            raise ContractError(
+                f"line {number} of {place} has no end within {LONGEST_LINE:,} characters: {_ONE_PER_LINE}"
+            )
+        yield line
+
+
+def _chunks(lines: Iterator[str], rows: int) -> Iterator[list[str]]:
+    """As many lines at a time, or fewer long ones."""
+    chunk, chars = list[str](), 0
+    for line in lines:
+        chunk.append(line)
+        chars += len(line)
+        if len(chunk) == rows or chars > _CHUNK_CHARS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk
+
+
 def record(line: str, place: str, flat: frozenset[str], read: frozenset[str] | None) -> dict[str, str | None]:
     """One object with its values as they are written: no digit of an id or a price is lost.
 
     Raises:
         ContractError: see `batches`.
     """
+    if line.lstrip().startswith("[") and line.strip() != "[":  # parsing it would take many times its size
+        raise ContractError(f"{place} is an array: {_ONE_PER_LINE}")
     try:
         values = json.loads(
             line, object_pairs_hook=_members, parse_int=str, parse_float=str, parse_constant=str
@@ -71,8 +101,6 @@ def record(line: str, place: str, flat: frozenset[str], read: frozenset[str] | N
         if line.strip() in ("[", "{"):
             raise ContractError(f"{place} opens a document over several lines: {_ONE_PER_LINE}") from error
         raise ContractError(f"{place} is not JSON ({reason}): write one object per line") from error
-    if isinstance(values, list):
-        raise ContractError(f"{place} is an array: {_ONE_PER_LINE}")
     if not isinstance(values, dict):
         raise ContractError(f"{place} is not an object: write one object per line")
     repeated = values.keys_twice if isinstance(values, _Repeated) else ()

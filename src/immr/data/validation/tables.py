@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from immr.data.contract import TableContract
 from immr.data.sources.shop import Shop, ShopTable
 from immr.data.sources.table_parts import CHUNK_ROWS
-from immr.data.table_chunks import Typed, readable, typed
+from immr.data.table_chunks import Typed, rows_where, typed
 from immr.data.validation.duplicate_rows import LaterRows, merge_into_first
 from immr.data.validation.known_keys import KnownKeys, hashes_of
 from immr.data.validation.row_rules import broken, rules_of
@@ -187,7 +187,7 @@ class _Rejected:
     def write(self, batch: pa.RecordBatch, reasons: pd.Series[str], bad: npt.NDArray[np.bool_]) -> None:
         if not bad.any():
             return
-        rows = readable(pa.Table.from_batches([batch]).filter(pa.array(bad)))
+        rows = rows_where(batch, bad)
         if "reason" in rows.column_names:  # ours replaces a column of that name
             rows = rows.drop_columns("reason")
         rows = rows.append_column("reason", pa.array(reasons[bad].tolist(), pa.string()))
