@@ -64,7 +64,15 @@ def test_only_a_running_challenger_can_be_ramped() -> None:
 
 
 def test_stop_sends_all_users_to_the_champion() -> None:
-    assert challenged(changes.stop(RUNNING, LATER)) == set()
+    stopped = changes.stop(RUNNING, LATER)
+    assert challenged(stopped) == set()
+    assert stopped.stopped_at == LATER
+
+
+def test_a_clock_that_was_set_back_does_not_end_a_test_before_it_began() -> None:
+    """Such a test would have no users in its report."""
+    stopped = changes.stop(RUNNING, NOON - timedelta(hours=1))
+    assert (stopped.state, stopped.stopped_at) == ("stopped", None)
 
 
 def test_promote_makes_the_challenger_the_champion_where_it_serves() -> None:

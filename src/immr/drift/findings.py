@@ -152,7 +152,7 @@ def of_categories(reference: Mapping[str, int], new: Mapping[str, int], policy: 
     """Compare how many held-out photos and clicked items, one per user, each category has."""
     if few := _too_few(CATEGORIES, sum(reference.values()), sum(new.values()), policy):
         return few
-    found = two_sample.shares(reference, new)
+    found = two_sample.shares(reference, new, round(2 / policy.alpha), policy.seed)
     drifted = found.p_value <= policy.alpha and found.distance >= policy.least_stability_index
     moved = ", ".join(f"{name} {before:.0%} → {now:.0%}" for name, before, now in found.moved)
     return DriftFinding(

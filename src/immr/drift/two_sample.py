@@ -6,7 +6,7 @@ Shapes: N reference rows, M new rows, T = N + M, P permutations, C categories, D
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from immr.types import FloatArray
 
 _WIDTHS = (1.0, 0.25, 0.0625)  # of the median squared distance
-_LEAST_EXPECTED = 5.0  # of a category, for chi-square to hold
+_CELLS_AT_ONCE = 1_000_000  # permutations × categories
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Difference:
 class ShareDifference:
     """The same for shares of categories, with the categories that moved most as (name, before, now)."""
 
-    distance: float  # population stability index: below 0.1 is small, above 0.25 is large
+    distance: float  # population stability index beyond chance: below 0.1 is small, above 0.25 is large
     p_value: float
     moved: tuple[tuple[str, float, float], ...]
 
@@ -86,26 +86,58 @@ def numbers(reference_N: npt.NDArray[Any], new_M: npt.NDArray[Any]) -> Differenc
     return Difference(float(found.statistic), float(found.pvalue))
 
 
-def shares(reference: Mapping[str, int], new: Mapping[str, int]) -> ShareDifference:
-    """Chi-square of categories, with rare ones pooled, and the population stability index."""
-    from scipy.stats import chi2_contingency
+def shares(
+    reference: Mapping[str, int], new: Mapping[str, int], permutations: int = 2000, seed: int = 0
+) -> ShareDifference:
+    """Chi-square of categories with a permutation test, which also holds if all categories are rare.
 
-    names = sorted({*reference, *new})
-    counts_2C = np.array(
-        [[side.get(name, 0) for name in names] for side in (reference, new)], dtype=np.float64
-    )
-    sums_2, total = counts_2C.sum(axis=1), counts_2C.sum()
-    expected_2C = np.outer(sums_2, counts_2C.sum(axis=0)) / total
-    rare_C = expected_2C.min(axis=0) < _LEAST_EXPECTED
-    tested_2K = np.column_stack([counts_2C[:, ~rare_C], counts_2C[:, rare_C].sum(axis=1)])
-    tested_2K = tested_2K[:, tested_2K.sum(axis=0) > 0]
-    p_value = float(chi2_contingency(tested_2K).pvalue) if tested_2K.shape[1] > 1 else 1.0
-    # Add half a count, so that a category missing from one sample does not make the index infinite.
-    before_K, now_K = ((row + 0.5) / (row + 0.5).sum() for row in tested_2K)
+    The stability index is what exceeds its mean over the permutations: with many rare categories, even equal
+    samples have a large one.
+
+    Args:
+        reference: Reference rows of each category.
+        new: New rows of each category.
+        permutations: Number of permutations P; the smallest p-value is 1 / (P + 1).
+        seed: Seed of the permutations.
+    """
+    names = sorted(name for name in {*reference, *new} if reference.get(name, 0) + new.get(name, 0))
+    counts_2C = np.array([[side.get(name, 0) for name in names] for side in (reference, new)])
+    totals_C, sums_2 = counts_2C.sum(axis=0), counts_2C.sum(axis=1)
+    found, index = (float(each[0]) for each in _share_distances(counts_2C[1:], totals_C, sums_2))
+    rng = np.random.default_rng(seed)
+    as_far, by_chance = 0, 0.0
+    for drawn in _chunks(permutations, _CELLS_AT_ONCE // len(names)):
+        new_PC = rng.multivariate_hypergeometric(totals_C, sums_2[1], size=drawn, method="marginals")
+        found_P, index_P = _share_distances(new_PC, totals_C, sums_2)
+        as_far += int((found_P >= found * (1 - 1e-9)).sum())
+        by_chance += float(index_P.sum())
     share_2C = counts_2C / sums_2[:, None]
     order = np.argsort(-np.abs(share_2C[1] - share_2C[0]), kind="stable")[:3]
     return ShareDifference(
-        distance=float(((now_K - before_K) * np.log(now_K / before_K)).sum()),
-        p_value=p_value,
+        distance=max(0.0, index - by_chance / permutations),
+        p_value=(as_far + 1) / (permutations + 1),
         moved=tuple((names[at], float(share_2C[0, at]), float(share_2C[1, at])) for at in order),
     )
+
+
+def _share_distances(
+    new_PC: npt.NDArray[np.int64], totals_C: npt.NDArray[np.int64], sums_2: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Chi-square statistic (P,) and population stability index (P,) for new rows of each category."""
+    expected_C = totals_C * (sums_2[1] / sums_2.sum())
+    # both rows differ from what is expected by the same, so one squared difference serves for both
+    weights_C = 1 / expected_C + 1 / (totals_C - expected_C)
+    chi_square_P = (new_PC - expected_C) ** 2 @ weights_C
+    # Add half a count, so that a category missing from one sample does not make the index infinite.
+    halves = len(totals_C) / 2
+    now_PC = (new_PC + 0.5) / (sums_2[1] + halves)
+    before_PC = (totals_C - new_PC + 0.5) / (sums_2[0] + halves)
+    index_P = ((now_PC - before_PC) * np.log(now_PC / before_PC)).sum(axis=1)
+    return chi_square_P, index_P
+
+
+def _chunks(total: int, most: int) -> Iterator[int]:
+    """Sizes of at most `most`, at least 1, that add up to the total."""
+    most = max(1, most)
+    for start in range(0, total, most):
+        yield min(most, total - start)

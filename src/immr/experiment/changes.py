@@ -118,10 +118,15 @@ def replan(planned_users: int, share: float, new_share: float) -> int:
 
 
 def stop(experiment: Experiment, now: datetime) -> Experiment:
-    """All users get the champion; the experiment until now can still be read out. Only the first stop counts."""
+    """All users get the champion; the experiment until now can still be read out. Only the first stop counts.
+
+    If the clock was set back to before the start, the end is left open: the readout then takes the last query of a
+    challenger's user instead of showing an empty test.
+    """
     if experiment.state == "stopped":
         return experiment
-    return replace(experiment, state="stopped", stopped_at=now)
+    is_plausible = experiment.started is None or now >= experiment.started
+    return replace(experiment, state="stopped", stopped_at=now if is_plausible else None)
 
 
 def end(experiment: Experiment, losers: Collection[str], now: datetime) -> Experiment:

@@ -98,7 +98,7 @@ class Experiment:
     ramp: tuple[float, ...] = ()  # each challenger's next shares, each larger than the one before
     ramp_every_s: int | None = None  # how long each share lasts before the next
     holdout: Holdout | None = None
-    stopped_at: datetime | None = None  # end of the readout; None if the test is not stopped
+    stopped_at: datetime | None = None  # end of the readout; None if not stopped, or at an unknown time
     min_days: float = MIN_DAYS  # of events, before the champion is replaced or confirmed; 0: no minimum
 
     def __post_init__(self) -> None:
