@@ -74,7 +74,7 @@ def test_status_and_models_of_a_running_test(tmp_path: Path) -> None:
     assert (second_model["roles"], second_model["gate_passed"]) == (["challenger"], True)
     assert (newest["ranker"], second_model["ranker"]) == ("", "It gains 0.04.")
     listed = run(app, ["models"]).stdout
-    assert "passed: It is not worse." in listed and "learned" in listed and "hand-tuned weights" in listed
+    assert "immr-2: It is not worse." in listed and "learned" in listed and "hand-tuned weights" in listed
 
 
 def test_an_error_with_brackets_is_printed_as_it_is(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def models(
         print_table(table)
         for each in found:
             if each.gate:
-                console.print(f"{each.version} {_gate(each)}: {escape(each.gate)}", highlight=False)
+                console.print(f"{each.version}: {escape(each.gate)}", highlight=False)
 
 
 @app.command()
@@ -131,10 +131,13 @@ def _print(found: Status) -> None:
     roles = ", ".join(f"{role} {version}" for role, version in found.roles.items()) or "no version has a role"
     console.print(f"home {escape(found.home)}: {roles}", highlight=False)
     for each in found.serving:
-        state = f"[red]does not answer[/] ({escape(each.problem)})" if each.problem else "[green]answers[/]"
+        reason = f" ({escape(each.problem.removeprefix('no answer: '))})" if each.problem else ""
+        state = "[red]does not answer[/]" if each.problem else "[green]answers[/]"
         order = f"; hits ordered by a learned ranker: {escape(each.ranker)}" if each.ranker else ""
         copy = f" (a copy of {each.copy_of})" if each.copy_of else ""
-        console.print(f"{each.role} {each.version}{copy} {state} at {each.url}{order}", highlight=False)
+        console.print(
+            f"{each.role} {each.version}{copy} {state} at {each.url}{reason}{order}", highlight=False
+        )
     if any(each.problem and each.url.startswith("http://127.0.0.1:") for each in found.serving):
         console.print("versions on this machine answer while `immr serve` runs")
     if not found.serving:
