@@ -108,8 +108,9 @@ def _tell_story(parts: Parts, options: Options) -> None:
         write_atomically(settings.home / "summary.json", json.dumps(summary, indent=1))
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
         story.say(f"The loop took {minutes} min {seconds} s; numbers: {settings.home / 'summary.json'}")
+        samples = data.samples(settings, labelled)
         if not options.once:
-            _stay_open(story, parts, options.port + 1, data.samples(settings, labelled), gateway_url)
+            _stay_open(story, parts, options.port + 1, samples, gateway_url)
 
 
 def _reset(parts: Parts) -> None:
