@@ -7,11 +7,13 @@ import sys
 import time
 from datetime import UTC, datetime
 
+import feast
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from immr.errors import FeaturesUnavailableError, SettingsError
+from immr.features import feast_store
 from immr.features.definitions import FEATURE_STORE_YAML, USER_VIEW, definitions
 from immr.features.feast_store import FeastFeatures
 from immr.features.item_stats import SCHEMA
@@ -91,6 +93,25 @@ def test_a_push_is_appended_offline_and_materializing_starts_over(folder):
     store.materialize(_stats())
     assert pq.read_table(offline).schema.equals(SCHEMA)
     assert pq.read_table(offline).num_rows == len(NAMES)
+
+
+@pytest.mark.parametrize("write", ["materialize", "push"])
+def test_items_are_written_in_parts(folder, monkeypatch, write):
+    """Feast made objects of all items at once: 6 GB of a million."""
+    monkeypatch.setattr(feast_store, "_ROWS_AT_ONCE", 15)
+    FeastFeatures(folder).materialize(_stats(3))
+    written = []
+    push = feast.FeatureStore.push
+
+    def noted(self, name, rows, *others, **more):
+        written.append(len(rows))
+        push(self, name, rows, *others, **more)
+
+    monkeypatch.setattr(feast.FeatureStore, "push", noted)
+    store = FeastFeatures(folder)
+    getattr(store, write)(_stats(4))
+    assert written == [15, 15, 10]
+    assert {found.clicks_7d for found in store.read(NAMES).values()} == {4} and len(store.read(NAMES)) == 40
 
 
 def test_definitions_are_applied_once(folder):

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,6 @@ from immr.features.definitions import (
     ONLINE_FILE,
     PUSH_SOURCE,
     REGISTRY_FILE,
-    VIEW,
     definitions,
 )
 from immr.features.item_stats import appended, checked
@@ -59,15 +58,16 @@ _APPLIED = "data/applied.json"
 _LOADED = "data/loaded.json"
 _USERS = "data/users"  # exists while there may be rows of users
 _USERS_AGAIN_S = 60.0
+_ROWS_AT_ONCE = 10_000  # Feast makes 6 kB of objects of each
 
 
 class FeastFeatures:
     """A Feast repository below `path`, created by the first `materialize`.
 
-    Safe to share between threads and processes; reads continue during a write. After an error the next read
-    opens the store again. An existing `feature_store.yaml` is kept, a missing one is created from `yaml`. Redis
-    shows a push item by item, and replaces a row only by a newer one, so rows that a wrong clock has dated in the
-    future are deleted before the next write.
+    Safe to share between threads and processes; reads continue during a write, which they see in parts. After an
+    error the next read opens the store again. An existing `feature_store.yaml` is kept, a missing one is created from
+    `yaml`. Redis replaces a row only by a newer one, so rows that a wrong clock has dated in the future are deleted
+    before the next write.
     """
 
     def __init__(
@@ -134,17 +134,16 @@ class FeastFeatures:
         rows = checked(stats)
         if not len(rows):
             raise ContractError("there is no row to materialize: check the items table")
-        times = pc.min_max(rows["event_timestamp"]).as_py()
-        margin = timedelta(seconds=1)
+        newest = pc.max(rows["event_timestamp"]).as_py()
         with self._write_lock(), answers(self._path):
             self._write_offline(rows)
             store = self._open_writer()
             ItemView(store).delete_future_rows(rows)
-            with quiet():
-                store.materialize(times["min"] - margin, times["max"] + margin, feature_views=[VIEW])
+            for part in rows.to_batches(_ROWS_AT_ONCE):
+                store.push(PUSH_SOURCE, part.to_pandas())
             self._write_users(store, users)
-            self._note_loaded(times["max"])
-        _log.info("%d items materialized as of %s", len(rows), times["max"])
+            self._note_loaded(newest)
+        _log.info("%d items materialized as of %s", len(rows), newest)
         return len(rows)
 
     def push(self, stats: pa.Table, users: pa.Table | None = None) -> int:
@@ -165,7 +164,8 @@ class FeastFeatures:
         with self._write_lock(), answers(self._path):
             store = self._open_writer()
             ItemView(store).delete_future_rows(rows)
-            store.push(PUSH_SOURCE, rows.to_pandas())
+            for part in rows.to_batches(_ROWS_AT_ONCE):
+                store.push(PUSH_SOURCE, part.to_pandas())
             # Feast's own append maps the file into memory and truncates it while it is read
             older = pq.read_table(self._path / OFFLINE_FILE)
             self._write_offline(appended(older, rows))
