@@ -116,6 +116,8 @@ def field_problems(
     for each in error.errors():
         place = [str(part) for part in each["loc"][in_request:]]
         message = messages.get(each["type"], str(each["msg"]).removeprefix(_OWN_ERROR))
+        if each["type"] == "too_long":
+            message = "Send at most {max_length}, not {actual_length}".format_map(each["ctx"])
         if each["type"] == "string_pattern_mismatch" and place:
             message = (forms or {}).get(place[0], message)
         found.append(FieldProblem(field=".".join(place)[:100] if place else "body", message=message))

@@ -11,7 +11,8 @@ from immr.types import AttributeKind, Condition, Facet
 from serving.wire.problems import FieldProblem, ProblemError, invalid_fields
 from serving.wire.schemas import FacetBody
 
-FILTER_PATTERN = r"^-?[A-Za-z_][A-Za-z0-9_]{0,63}:[^\x00]{1,200}$"
+MAX_VALUE_CHARS = 1000
+FILTER_PATTERN = rf"^-?[A-Za-z_][A-Za-z0-9_]{{0,63}}:[^\x00]{{1,{MAX_VALUE_CHARS}}}$"
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 MAX_FILTERS = 20
 _SPAN = ".."

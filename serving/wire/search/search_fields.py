@@ -11,7 +11,14 @@ from immr.types import MISSING_VALUES
 from serving.wire.forms import PHOTO
 from serving.wire.problems import field_problems, invalid_fields
 from serving.wire.schemas import MAX_USER_CHARS, plain_number
-from serving.wire.search.filters import FILTER_PATTERN, MAX_FILTERS, NAME_PATTERN, as_list, names_of
+from serving.wire.search.filters import (
+    FILTER_PATTERN,
+    MAX_FILTERS,
+    MAX_VALUE_CHARS,
+    NAME_PATTERN,
+    as_list,
+    names_of,
+)
 from serving.wire.search.search_context import Context
 
 MAX_K = 100
@@ -47,7 +54,7 @@ class SearchFields(BaseModel):
     ] = None
     page: Annotated[
         str | None,
-        Field(min_length=1, max_length=100_000, description="The `next_page` of an answer, unchanged."),
+        Field(min_length=1, max_length=200_000, description="The `next_page` of an answer, unchanged."),
     ] = None
     k: Annotated[
         int, Field(ge=1, le=MAX_K, description="How many hits to return."), BeforeValidator(plain_number)
@@ -108,7 +115,8 @@ class SearchFields(BaseModel):
 FIELD_NAMES = (PHOTO, *SearchFields.model_fields)
 _ATTRIBUTE = "Send the name of an attribute: letters, digits and _, such as brand"
 _FORMS = {
-    "filter": "Send attribute:value, such as brand:Nike, -brand:Nike or price:1..4",
+    "filter": "Send attribute:value, such as brand:Nike, -brand:Nike or price:1..4, with a value of at most "
+    f"{MAX_VALUE_CHARS} characters",
     "facets": _ATTRIBUTE,
     "group_by": _ATTRIBUTE,
     "box": "Send x,y,width,height, each from 0 to 1, such as 0.2,0.2,0.6,0.6",
@@ -118,7 +126,7 @@ _FORMS = {
 
 
 def read_fields(values: Any) -> SearchFields:
-    """Validates the fields; a blank one counts as absent.
+    """Validates the fields; a blank one counts as absent, and so does null.
 
     Raises:
         ProblemError: 422 for an invalid or unknown field.
@@ -139,6 +147,6 @@ def read_fields(values: Any) -> SearchFields:
 def _is_blank(name: str, value: Any) -> bool:
     """A text query is blank if nothing of it can be seen: its embedding would disturb that of the photo."""
     if not isinstance(value, str):
-        return False
+        return value is None
     short = name == "text" and len(value) <= _MAX_TEXT_CHARS
     return not value.strip() or (short and all(unicodedata.category(sign)[0] in "CZ" for sign in value))

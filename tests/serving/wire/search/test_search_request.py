@@ -15,7 +15,7 @@ from immr.types import AttributeKind, Filters
 from immr.wiring import connect
 from serving.wire.problems import ProblemError
 from serving.wire.search.filters import conditions
-from serving.wire.search.search_fields import SearchFields
+from serving.wire.search.search_fields import FIELD_NAMES, SearchFields
 from serving.wire.search.search_request import SearchRequest
 from tests.support import http_client, tiny_version
 
@@ -254,6 +254,18 @@ def test_invalid_json_is_a_problem(url: str, content: bytes, status: int) -> Non
     )
 
 
+def test_limits_of_filters_are_in_the_message(url: str) -> None:
+    """A facet may offer a long value, and a page that filters by 20 of them is a valid token."""
+    long = [f"shade:{number}{'ü' * 990}" for number in range(20)]
+    assert http_client.post(url, json={"item_id": "red", "filter": long}).json()["hits"] == []
+    too_long = http_client.post(url, json={"item_id": "red", "filter": "shade:" + "x" * 1001})
+    assert "a value of at most 1000 characters" in problem(too_long, 422)
+    too_many = http_client.post(url, json={"item_id": "red", "filter": [*long, "shade:warm"]})
+    assert "filter: Send at most 20, not 21" in problem(too_many, 422)
+    first = http_client.post(url, json={"item_id": "red", "k": 1, "filter": [*long[1:], "shade:cold"]}).json()
+    assert http_client.post(url, json={"page": first["next_page"]}).status_code == 200
+
+
 def test_a_photo_and_an_item_are_refused_together(url: str) -> None:
     answer = http_client.post(url, files={"image": ("a.jpg", RED)}, data={"item_id": "red"})
     assert "send one of image, item_id and page" in problem(answer, 422)
@@ -296,6 +308,8 @@ def test_a_text_of_which_nothing_can_be_seen_is_none(url: str, text: str) -> Non
 
 
 def test_a_blank_field_counts_as_absent(url: str) -> None:
+    json = {**dict.fromkeys(FIELD_NAMES), "text": "red"}
+    assert http_client.post(url, json=json).status_code == 200
     blank = dict.fromkeys(("item_id", "user_id", "category", "price_min", "k", "group_by", "box"), " ")
     answer = http_client.post(url, files={"image": ("a.jpg", RED)}, data=blank)
     assert ids(answer)[0] == "red"
