@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ import psutil  # type: ignore[import-untyped]
 
 from immr.errors import ImmrError
 from immr.loop.pipeline_run import PipelineRun
+from immr.storage.file_ages import oldest_first
 from pipelines.step_lines import StepLines
 
 _KEPT_RUNS = 5
@@ -38,12 +40,9 @@ def on_this_machine(home: Path) -> Iterator[None]:
     root, logs = home / "pipeline", home / "logs"
     use_this_machine(root)
     logs.mkdir(parents=True, exist_ok=True)
-    earlier = logs.glob("pipeline-[0-9]*.log")  # other logs may begin with "pipeline-", too
-    for old in sorted(earlier, key=lambda path: path.stat().st_mtime)[: 1 - _KEPT_RUNS]:
-        old.unlink()
     file = logs / f"pipeline-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
     print(f"all output: {file}", flush=True)
-    with file.open("w", encoding="utf-8") as log, _warnings_to(log):
+    with _without_old_runs(root, logs), file.open("w", encoding="utf-8") as log, _warnings_to(log):
         began = time.time()
         lines = StepLines(sys.stdout, log, lambda step: _recorded(home, step, began))
         try:
@@ -52,11 +51,23 @@ def on_this_machine(home: Path) -> Iterator[None]:
         except RuntimeError as error:  # kfp.local's
             lines.end_step("failed")
             raise ImmrError(f"a step of the pipeline failed; all output is in {file}") from error
-    folders = sorted(
-        (path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
-    )
-    for old in folders[:-_KEPT_RUNS]:
-        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _without_old_runs(root: Path, logs: Path) -> Iterator[None]:
+    """Delete old runs after the block, unless another pipeline is running, which may be the oldest."""
+    with (root / ".running").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # other logs may begin with "pipeline-", too
+                for log in oldest_first(logs.glob("pipeline-[0-9]*.log"))[:-_KEPT_RUNS]:
+                    log.unlink(missing_ok=True)
+                for folder in oldest_first(path for path in root.iterdir() if path.is_dir())[:-_KEPT_RUNS]:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -84,8 +95,8 @@ def _steps_end_on_sigterm() -> Iterator[None]:
 
 def _recorded(home: Path, step: str, since: float) -> str:
     """What a step of the newest run found, or why it failed and what to do about it."""
-    runs = [run for run in (home / "runs").glob("*/") if run.stat().st_mtime >= since]
-    records = PipelineRun(max(runs, key=lambda run: run.stat().st_mtime)).records() if runs else []
+    runs = oldest_first((home / "runs").glob("*/"))
+    records = PipelineRun(runs[-1]).records() if runs and runs[-1].stat().st_mtime >= since else []
     return next(
         (
             "\n".join(filter(None, [each.error or each.finding, each.remedy]))

@@ -24,6 +24,7 @@ from immr.errors import CapacityError, DataError, ImmrError, IndexMismatchError,
 from immr.registry.reports import links
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically
+from immr.storage.file_ages import oldest_first
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -118,7 +119,7 @@ class PipelineRun:
 
     def records(self) -> list[StepRecord]:
         """The records of all steps, in the order in which they were last written."""
-        files = sorted(self.folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+        files = oldest_first(self.folder.glob("*.json"))
         return [StepRecord(**json.loads(file.read_text())) for file in files]
 
     def outcome(self, state: str, deploys: bool = True) -> Outcome:
@@ -182,8 +183,7 @@ class PipelineRun:
 
     def prune(self, keep: int = _KEPT_RUNS) -> None:
         """Delete the records of all but the newest runs."""
-        runs = sorted(self.folder.parent.glob("*/"), key=lambda path: path.stat().st_mtime)
-        for old in runs[:-keep]:
+        for old in oldest_first(self.folder.parent.glob("*/"))[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
 
     def _record(self, record: StepRecord) -> None:

@@ -18,6 +18,7 @@ from immr.loop.experiment.start import answers
 from immr.loop.pipeline_run import PipelineRun
 from immr.loop.rank import RANKER
 from immr.packaging import bento
+from immr.storage.file_ages import oldest_first
 
 if TYPE_CHECKING:
     from immr.settings import Settings
@@ -183,10 +184,10 @@ def _rollback(parts: Parts, experiment: Experiment | None) -> Serving | None:
 
 
 def _last_run(settings: Settings) -> Run | None:
-    runs = [path for path in (settings.home / "runs").glob("*/") if any(path.glob("*.json"))]
+    runs = oldest_first(path for path in (settings.home / "runs").glob("*/") if any(path.glob("*.json")))
     if not runs:
         return None
-    newest = max(runs, key=lambda path: path.stat().st_mtime)
+    newest = runs[-1]
     records = PipelineRun(newest).records()
     last = next((each for each in records if each.state == "failed"), records[-1])
     changed = datetime.fromtimestamp(newest.stat().st_mtime, UTC)
