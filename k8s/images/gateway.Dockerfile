@@ -1,4 +1,4 @@
-# The A/B gateway and the web page; `immr experiment` can be run in their pods.
+# The A/B gateway and the web page, whose pods may read a test but not change deployments.
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -324,6 +324,20 @@ def test_every_pod_that_reads_or_writes_events_reaches_the_same_log(overlay: str
     assert any(selects(each, {"pipelines.kubeflow.org/v2_component": "true"}) for each in callers)
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_command_in_the_pages_pod_delivers_its_alerts(overlay: str) -> None:
+    """The tools pod and the steps had the webhook, the page had not: a rollback's alert waited there for a day."""
+    (page,) = named(overlay, "Deployment", "page")["spec"]["template"]["spec"]["containers"]
+    tools = yaml.safe_load((schemas.ROOT / "k8s" / "tools" / "pod.yaml").read_text())
+    secret = {"name": cluster.ALERTS_SECRET, "key": "url", "optional": True}
+    variable = {"name": "IMMR_ALERT_URL", "valueFrom": {"secretKeyRef": secret}}
+    for container in (page, *tools["spec"]["containers"]):
+        assert variable in container["env"]
+    assert {"ports": [{"protocol": "TCP", "port": 443}]} in named(overlay, "NetworkPolicy", "page")["spec"][
+        "egress"
+    ]
+
+
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     return selector.get("matchLabels", {}).items() <= labels.items() and all(
         one["operator"] == "In" and labels.get(one["key"]) in one["values"]

@@ -140,7 +140,8 @@ def own_namespace() -> str:
         _, context = config.list_kube_config_contexts(os.environ.get("KUBECONFIG"))
     except config.ConfigException as error:
         raise SettingsError(
-            f"the URL names no namespace and there is no kubeconfig ({error}): set KUBECONFIG"
+            f"the URL names no namespace, and neither a pod's account nor a kubeconfig does ({error}): run this in "
+            "the tools pod, or set KUBECONFIG"
         ) from error
     return str(context["context"].get("namespace") or "default")
 
@@ -162,7 +163,7 @@ def connect() -> ApiClient:
             config.load_kube_config(file, client_configuration=configuration)
         except config.ConfigException as error:
             raise SettingsError(
-                f"no Kubernetes cluster is configured ({error}): set KUBECONFIG, or run inside a pod"
+                f"no Kubernetes cluster is configured ({error}): set KUBECONFIG, or run this in the tools pod"
             ) from error
     configuration.retries = (
         False  # `retried` does this; urllib3 would also retry requests that are not idempotent

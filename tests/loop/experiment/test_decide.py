@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.errors import ExperimentError, RegistryError
+from immr.errors import ExperimentError, RegistryError, SettingsError
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, load, save
 from immr.loop import watch
@@ -67,6 +67,19 @@ def start_again(settings: Settings, min_days: float) -> Experiment:
     options = ["experiment", "start", "--min-days", str(min_days)]
     assert CliRunner().invoke(app, options, env=settings.environment()).exit_code == 0
     return load(settings.experiment_file)
+
+
+def test_a_process_that_may_not_deploy_promotes_nothing(
+    deployed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's pod has no token: users got the challenger, registry and deployment kept the old champion."""
+    monkeypatch.setenv("KUBECONFIG", str(deployed.home / "none"))
+    shop(deployed, start(connect(deployed)), {"champion": 4, "challenger": 12})
+    before = load(deployed.experiment_file)
+    with pytest.raises(SettingsError, match="tools pod"):
+        decide(connect(deployed.model_copy(update={"deploy_url": "kserve://"})), apply=True)
+    assert load(deployed.experiment_file) == before
+    assert roles(deployed) == ("immr-1", "immr-2")
 
 
 @pytest.mark.parametrize(
