@@ -253,3 +253,15 @@ def test_a_catalogue_without_times_gets_todays_date_in_utc(
         monkeypatch.undo()
         time.tzset()
     assert str(rule.value) == f"{datetime.now(UTC):%Y-%m-%d}T00:00:00+00:00"
+
+
+def test_a_catalogue_without_prices_gets_a_way_out(tmp_path: Path) -> None:
+    """`name one` was all that a catalogue of ids, titles and pictures was told about its prices."""
+    file = tmp_path / "products.csv"
+    file.write_text("id,title,image\nS1,Bowl,images/1.jpg\n")
+    proposed = proposed_mapping(check(file), Shop.of(file))
+    note = "# price: no such column was found; name one, or add price = { value = 0 } below if there are no prices"
+    assert note in proposed
+    (tmp_path / "map.toml").write_text(f"{proposed}price = {{ value = 0 }}\n")
+    [items] = check(Shop.of(file, tmp_path / "map.toml"))
+    assert items.fits

@@ -85,7 +85,8 @@ def propose(
             rules[name] = default
             notes.append(f"{name}: no such column was found, so every row gets {default.value!r}")
         elif name in contract.needed:
-            notes.append(f"{name}: no such column was found; name one")
+            without = ", or add price = { value = 0 } below if there are no prices" * (name == "price")
+            notes.append(f"{name}: no such column was found; name one{without}")
     return replace(MappingProposal.of(place), rules=rules, notes=notes)
 
 
