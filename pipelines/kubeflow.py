@@ -71,11 +71,8 @@ def uploaded(client: Client, name: str, version: str = "", namespace: str = "") 
         namespace: Of the profile; empty for that of this pod's profile, and without profiles.
     """
     pipeline = _pipeline_id(client, name, namespace)
-    if pipeline is not None:
-        for existing in _versions(client, pipeline):
-            if existing.display_name == (version or __version__):
-                return pipeline, str(existing.pipeline_version_id)
-    return None
+    there = _version_id(client, pipeline, version or __version__) if pipeline else None
+    return (pipeline, there) if pipeline and there else None
 
 
 def upload(client: Client, name: str, version: str = "", namespace: str = "") -> tuple[str, str]:
@@ -84,9 +81,9 @@ def upload(client: Client, name: str, version: str = "", namespace: str = "") ->
     Returns:
         The ids of the pipeline and of the version.
     """
-    if there := uploaded(client, name, version, namespace):
-        return there
     pipeline = _pipeline_id(client, name, namespace)
+    if pipeline and (there := _version_id(client, pipeline, version or __version__)):
+        return pipeline, there
     with tempfile.TemporaryDirectory() as folder:
         file = str(compile_to(name, Path(folder)))
         if pipeline is None:
@@ -112,6 +109,11 @@ def _pipeline_id(client: Client, name: str, namespace: str) -> str | None:
         filter=json.dumps({"predicates": [named]}), namespace=_profile(client, namespace)
     )
     return str(found.pipelines[0].pipeline_id) if found.pipelines else None
+
+
+def _version_id(client: Client, pipeline: str, version: str) -> str | None:
+    named = (each for each in _versions(client, pipeline) if each.display_name == version)
+    return next((str(each.pipeline_version_id) for each in named), None)
 
 
 def _versions(client: Client, pipeline: str) -> Iterator[Any]:

@@ -95,6 +95,17 @@ def test_an_existing_version_is_found_on_a_later_page_and_not_uploaded(server: K
     assert server.uploads == 0
 
 
+@pytest.mark.usefixtures("already_compiled")
+def test_an_upload_asks_for_the_pipeline_once(server: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = kubeflow.connect(server.url)
+    asked = []
+    really = client.list_pipelines
+    monkeypatch.setattr(client, "list_pipelines", lambda **given: (asked.append(given), really(**given))[1])
+    for _ in range(2):
+        kubeflow.upload(client, "decide", "1")
+    assert len(asked) == 2
+
+
 def test_upload_compiles_only_the_pipeline_it_uploads(server: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
     really = kubeflow.compile_to
