@@ -121,9 +121,12 @@ def _query_fields(query: str) -> dict[str, str | list[str]]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARTS)
     except ValueError as error:
-        raise ProblemError(
-            400, "The query string is malformed. Percent-encode its values as UTF-8."
-        ) from error
+        reason = (
+            f"has more than {_MAX_PARTS} fields"
+            if query.count("&") >= _MAX_PARTS
+            else "is malformed. Percent-encode its values as UTF-8"
+        )
+        raise ProblemError(400, f"The query string {reason}.") from error
     for name, value in pairs:
         if name in REPEATABLE:
             found[name] = [*found.get(name, []), value]

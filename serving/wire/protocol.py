@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from http import HTTPStatus
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.wire.problems import PROBLEM_JSON, ProblemError
@@ -28,7 +30,10 @@ def bounded(timeout_s: float, max_head_bytes: int = MAX_HEAD_BYTES) -> type[Boun
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Closes a connection if a head is too long (431), too slow (408) or not HTTP (400)."""
+    """Closes a connection if a head is too long (431), too slow (408) or not HTTP (400).
+
+    Offers to use another protocol (`Upgrade: h2c`, as Java's HTTP client sends) are ignored.
+    """
 
     head_timeout_s: float
     head_bytes: int
@@ -38,6 +43,8 @@ class BoundedHttp(HttpToolsProtocol):
     _is_too_long = False
     _head_has_begun = False
     _timeout: asyncio.TimerHandle | None = None
+    _received = b""
+    _to_parse_again = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the timeout of the first head."""
@@ -52,7 +59,11 @@ class BoundedHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parses, then limits what the parser buffers."""
         self._completed_a_part = False
-        super().data_received(data)
+        self._received = data
+        while self._received:
+            self._to_parse_again = b""
+            super().data_received(self._received)
+            self._received = self._to_parse_again
         self._unparsed_bytes = 0 if self._completed_a_part else self._unparsed_bytes + len(data)
         if self._unparsed_bytes > self.head_bytes and not self.transport.is_closing():
             self._refuse_length()
@@ -78,7 +89,8 @@ class BoundedHttp(HttpToolsProtocol):
         """Ends the head."""
         self._completed_a_part = True
         self._stop_timeout()
-        super().on_headers_complete()
+        if not self._offers_upgrade():
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Receives a piece of the body."""
@@ -88,7 +100,26 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Ends the request."""
         self._completed_a_part = True
-        super().on_message_complete()
+        if not self._offers_upgrade():
+            super().on_message_complete()
+
+    def _should_upgrade(self) -> bool:
+        return False  # not to WebSocket either
+
+    def _offers_upgrade(self) -> bool:
+        """Whether the parser takes what follows the head for another protocol; a proxy's CONNECT is just refused."""
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Has a request parsed again without the offer, because the parser takes its body for the other protocol."""
+        upgrade = sys.exception()
+        if not isinstance(upgrade, httptools.HttpParserUpgrade) or not self._offers_upgrade():
+            return
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        fields = [(name, value) for name, value in self.headers if name != b"upgrade"]
+        head = [b"%s %s HTTP/%s" % (method, self.url, version), *(b"%s: %s" % field for field in fields)]
+        self.parser = httptools.HttpRequestParser(self)
+        self._to_parse_again = b"\r\n".join([*head, b"", self._received[upgrade.args[0] :]])
 
     def send_400_response(self, msg: str) -> None:
         """Answers the error that stopped the parser."""
@@ -122,7 +153,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._refuse(431, f"The head is larger than {self.head_bytes // 1024} KB. Send fewer headers.")
 
     def _refuse(self, status: int, detail: str) -> None:
-        if self.cycle is None or self.cycle.response_complete:  # else an earlier request is answered first
+        cycle = self.cycle
+        is_receiving = cycle and cycle.more_body and not (cycle.response_started or self.pipeline)
+        # else an earlier request is answered first
+        if cycle is None or cycle.response_complete or is_receiving:
             self.transport.write(_response(ProblemError(status, detail)))
         self.transport.close()
 

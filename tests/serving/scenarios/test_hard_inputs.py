@@ -326,6 +326,28 @@ def test_what_is_not_http_is_a_400(url: str, services: Services, request_line: b
         assert_problem(answer, 400, "not a valid HTTP request")
 
 
+@pytest.mark.parametrize("offer", [b"h2c", b"TLS/1.2", b"websocket"])
+def test_an_offer_to_use_another_protocol_is_ignored(url: str, offer: bytes) -> None:
+    """Java's HTTP client offers HTTP/2 with each photo, and its bodies were taken for empty."""
+    headers = (
+        FORM + b"connection: upgrade, http2-settings\r\nhttp2-settings: AA\r\nupgrade: " + offer + b"\r\n"
+    )
+    request = post("/v1/search", headers, form())
+    with open_connection(url) as connection:
+        for _ in range(2):
+            connection.sendall(request[:-100])
+            time.sleep(0.05)
+            connection.sendall(request[-100:])
+            assert answer_on(connection).json()["hits"][0]["item_id"] == "red"
+
+
+@pytest.mark.parametrize("chunk", [b"-5\r\nabc", b"f" * 17 + b"\r\nabc", b"3\nabc"])
+def test_a_malformed_chunk_is_a_400(url: str, chunk: bytes) -> None:
+    """The connection was closed without an answer."""
+    head = b"POST /v1/search HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n" + FORM + b"\r\n"
+    assert_problem(send(url, head + chunk + b"\r\n0\r\n\r\n"), 400, "not a valid HTTP request")
+
+
 @pytest.mark.parametrize("length", [b"abc", b"-5", b"5\r\ncontent-length: 6"])
 def test_an_invalid_content_length_is_a_400(url: str, length: bytes) -> None:
     head = b"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-length: " + length

@@ -190,7 +190,12 @@ def test_a_photo_alone_has_its_fields_in_the_query_string() -> None:
     search = validate(found)
     assert (search.photos, found.query[:3]) == ([b"\xff\xd8"], "k=3")
     assert (search.fields.k, search.fields.filter, search.fields.user_id) == (3, ["a:1", "b:ä"], None)
-    for query, words in (("k=1&k=2", "more than once"), ("k=%ff", "malformed")):
+    many = "&".join(["filter=a:1"] * 33)
+    for query, words in (
+        ("k=1&k=2", "more than once"),
+        ("k=%ff", "malformed"),
+        (many, "more than 32 fields"),
+    ):
         with pytest.raises(ProblemError, match=words):
             SearchForm.read(b"\xff", {"content-type": "image/png"}, query)
 
