@@ -189,3 +189,19 @@ def test_a_password_that_is_not_encoded_is_not_shown() -> None:
     with pytest.raises(SettingsError, match=r"IMMR_INDEX_URL is not a URL.*percent escapes") as raised:
         Settings(index_url="http://ann:secret[word@host")
     assert "secret" not in str(raised.value)
+
+
+def test_a_home_that_is_a_url_is_shown_without_its_password() -> None:
+    with pytest.raises(SettingsError, match=r"IMMR_HOME=s3://bucket/home is a URL"):
+        Settings(home="s3://ann:secret@bucket/home")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://qdrant:70000", "kafka://a:9092,b:99999/topic", "http://ann:secret@[::1]:65536"]
+)
+def test_a_port_that_cannot_exist_is_refused(url: str) -> None:
+    """Some clients ended with a stack."""
+    with pytest.raises(SettingsError, match="IMMR_INDEX_URL has a port above 65535") as raised:
+        Settings(index_url=url)
+    assert "secret" not in str(raised.value)
+    assert Settings(index_url=url.replace("70000", "6333").replace("99999", "1").replace("65536", "65535"))

@@ -27,6 +27,7 @@ from immr.storage import fingerprint
 _HOME = Path(".immr")
 _WEB = ("http", "https")
 _HOST_AND_PORT = r"(\[[\da-fA-F:.]+\]|[^:]+):\d{1,5}"
+_LAST_PORT = 65_535
 _SHORTEST_SECRET = 3
 """Pieces of a password that are shorter tell nothing, and are parts of words."""
 
@@ -85,7 +86,9 @@ class Settings(BaseSettings):
     @classmethod
     def _folder(cls, value: Any) -> Any:
         if re.match(r"[A-Za-z][\w+.-]+:/", str(value)):
-            raise SettingsError(f"IMMR_HOME={value} is a URL: name a folder of this machine")
+            raise SettingsError(
+                f"IMMR_HOME={without_credentials(str(value))} is a URL: name a folder of this machine"
+            )
         return _path(value) or _HOME
 
     @model_validator(mode="wrap")
@@ -215,6 +218,12 @@ def _check_url(variable: str, url: str) -> None:
         raise SettingsError(
             f"{variable} is not a URL ({error}): write special characters of a password as percent escapes"
         ) from error
+    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    if any(int(port[1]) > _LAST_PORT for host in hosts if (port := re.search(r":(\d{1,9})$", host))):
+        raise SettingsError(
+            f"{variable} has a port above {_LAST_PORT}: correct it, or write special characters of a password as "
+            "percent escapes"
+        )
 
 
 def query_of(url: str, keep_blank_values: bool = False) -> dict[str, str]:

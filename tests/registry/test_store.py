@@ -26,6 +26,12 @@ def test_urls_of_other_schemes_are_refused(url: str, tmp_path: Path) -> None:
         Registry(url, "immr", tmp_path / "promotions.jsonl")
 
 
+def test_options_of_a_sqlite_url_are_refused(tmp_path: Path) -> None:
+    """They became a part of the file's name."""
+    with pytest.raises(RegistryError, match=r"mlflow\.db\?timeout=30' has options, and MLflow takes none"):
+        Registry(f"sqlite:///{tmp_path}/mlflow.db?timeout=30", "immr", tmp_path / "promotions.jsonl")
+
+
 def test_mlflow_starts_no_threads_and_prints_nothing(registry: Registry, home: Path) -> None:
     code = (
         "import sys, threading; from pathlib import Path; from immr.registry.registry import Registry\n"

@@ -37,12 +37,16 @@ class Store:
             experiment: Name of the experiment whose artifacts are stored beside a SQLite file.
 
         Raises:
-            RegistryError: The URL has another scheme.
+            RegistryError: The URL has another scheme, or options.
         """
         self.shown_url = without_credentials(tracking_url)
         if not tracking_url.startswith((_SQLITE, *_SERVER)):
             raise RegistryError(
                 f"{self.shown_url!r} is not a registry URL: use sqlite:///<file> or a server's http(s)://…"
+            )
+        if tracking_url.startswith(_SQLITE) and "?" in tracking_url:
+            raise RegistryError(
+                f"{self.shown_url!r} has options, and MLflow takes none: leave out what follows the ?"
             )
         self.url = tracking_url
         self._experiment = experiment

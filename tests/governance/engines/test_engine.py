@@ -24,6 +24,15 @@ def test_other_urls_are_refused_with_a_remedy(url: str, says: str) -> None:
         connect(url)
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql://ann:secret@host/db", "spark://ann:secret@host:7077", "duckdb://?token=secret"]
+)
+def test_messages_show_no_password(url: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        connect(url)
+    assert "secret" not in str(raised.value)
+
+
 def test_a_plus_sign_is_no_space(tmp_path: Path) -> None:
     """Spark's options have them as well: -XX:+UseG1GC."""
     (tmp_path / "a+b").mkdir()

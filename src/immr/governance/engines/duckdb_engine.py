@@ -25,10 +25,10 @@ class DuckDBEngine:
         SettingsError: an option is unknown, or DuckDB rejects its value.
     """
 
-    def __init__(self, options: Mapping[str, str], engine_url: str) -> None:
+    def __init__(self, options: Mapping[str, str], shown_url: str) -> None:
         if unknown := sorted(set(options) - _OPTIONS):
             raise SettingsError(
-                f"the engine URL {engine_url!r} has unknown options {', '.join(unknown)}: "
+                f"the engine URL {shown_url!r} has unknown options {', '.join(unknown)}: "
                 f"use some of {', '.join(sorted(_OPTIONS))}"
             )
         import ibis
@@ -38,7 +38,7 @@ class DuckDBEngine:
             self._spill = TemporaryDirectory(prefix="immr-duckdb-", dir=self._scratch)
         except OSError as error:
             raise SettingsError(
-                f"the temp_directory of {engine_url!r} cannot be written ({error}): name a folder that can"
+                f"the temp_directory of {shown_url!r} cannot be written ({error}): name a folder that can"
             ) from error
         try:
             taken = {"memory_limit": _default_memory(), **options, "temp_directory": self._spill.name}
@@ -50,7 +50,7 @@ class DuckDBEngine:
         except Exception as error:  # DuckDB has its own tree of errors for bad option values
             self._spill.cleanup()
             raise SettingsError(
-                f"DuckDB rejects the options in {engine_url!r} ({error}): correct them"
+                f"DuckDB rejects the options in {shown_url!r} ({error}): correct them"
             ) from error
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from immr.errors import SettingsError
-from immr.settings import query_of
+from immr.settings import query_of, without_credentials
 
 
 class TableEngine(Protocol):
@@ -50,21 +50,22 @@ def connect(engine_url: str) -> TableEngine:
         SettingsError: a URL that no engine understands, or an engine that cannot be had here.
     """
     address, options = engine_url.partition("?")[0], query_of(engine_url, keep_blank_values=True)
+    shown = without_credentials(engine_url)
     if address == "duckdb://":
         from immr.governance.engines.duckdb_engine import DuckDBEngine
 
-        return DuckDBEngine(options, engine_url)
+        return DuckDBEngine(options, shown)
     if address.startswith(("spark://", "local[")):
         from immr.governance.engines.spark_engine import SparkEngine
 
-        return SparkEngine(address, options, engine_url)
+        return SparkEngine(address, options, shown)
     if address.startswith("k8s://"):
         from immr.governance.engines import spark_on_kubernetes
         from immr.governance.engines.spark_engine import SparkEngine
 
         settings = spark_on_kubernetes.settings(address.removeprefix("k8s://"), options)
-        return SparkEngine(spark_on_kubernetes.MASTER, settings, engine_url)
+        return SparkEngine(spark_on_kubernetes.MASTER, settings, shown)
     raise SettingsError(
-        f"no governance engine understands {engine_url!r}: set IMMR_ENGINE_URL to duckdb://, "
+        f"no governance engine understands {shown!r}: set IMMR_ENGINE_URL to duckdb://, "
         "to local[2] (Spark in this process), to spark://host:port?scratch=/shared, or in a pod to k8s://?scratch=/shared"
     )

@@ -35,27 +35,27 @@ class SparkEngine:
     Args:
         master: `local[2]` or `spark://host:7077`; `spark://`: the master given to `spark-submit`.
         options: `scratch`, and any `spark.…` setting. In a shared context only session settings take effect.
-        engine_url: the whole URL, for error messages.
+        shown_url: the whole URL without credentials, for error messages.
 
     Raises:
         SettingsError: pyspark or Java is missing, an option is unknown, or the master does not answer.
     """
 
-    def __init__(self, master: str, options: Mapping[str, str], engine_url: str) -> None:
+    def __init__(self, master: str, options: Mapping[str, str], shown_url: str) -> None:
         unknown = sorted(name for name in options if name != "scratch" and not name.startswith("spark."))
         if unknown:
             raise SettingsError(
-                f"the engine URL {engine_url!r} has unknown options {', '.join(unknown)}: "
+                f"the engine URL {shown_url!r} has unknown options {', '.join(unknown)}: "
                 "use scratch and settings of Spark (spark.…)"
             )
         self._scratch = Path(options["scratch"]) if "scratch" in options else None
         if self._scratch is None and not master.startswith("local["):
             raise SettingsError(
-                f"the engine URL {engine_url!r} names no folder that driver and executors share: "
-                f"add one, as in {master}?scratch=/shared/immr"
+                f"the engine URL {shown_url!r} names no folder that driver and executors share: "
+                f"add one, as in {shown_url.partition('?')[0]}?scratch=/shared/immr"
             )
         settings = {name: value for name, value in options.items() if name != "scratch"}
-        self._session, self._owned = _session(master, settings, engine_url)
+        self._session, self._owned = _session(master, settings, shown_url)
         import ibis
 
         self._backend = ibis.pyspark.connect(self._session)
@@ -91,7 +91,7 @@ class SparkEngine:
             self._session.stop()
 
 
-def _session(master: str, settings: Mapping[str, str], engine_url: str) -> tuple[Any, bool]:
+def _session(master: str, settings: Mapping[str, str], shown_url: str) -> tuple[Any, bool]:
     """A session, and whether its context was started for it."""
     try:
         from pyspark import SparkConf
@@ -99,7 +99,7 @@ def _session(master: str, settings: Mapping[str, str], engine_url: str) -> tuple
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise SettingsError(
-            f"{engine_url!r} needs pyspark: install the extra `spark`, or set IMMR_ENGINE_URL to duckdb://"
+            f"{shown_url!r} needs pyspark: install the extra `spark`, or set IMMR_ENGINE_URL to duckdb://"
         ) from error
     local = _LOCAL_DEFAULTS if master.startswith("local[") else {}
     wanted = {**_DEFAULTS, **local, **_cores(master), **settings, **_ALWAYS}
@@ -117,7 +117,7 @@ def _session(master: str, settings: Mapping[str, str], engine_url: str) -> tuple
         return session, False
     except (PySparkException, OSError, RuntimeError, ValueError) as error:
         raise SettingsError(
-            f"Spark does not start for {engine_url!r} ({error}): it needs Java 17 or later on the path "
+            f"Spark does not start for {shown_url!r} ({error}): it needs Java 17 or later on the path "
             "(Debian: default-jre-headless), and a master that answers"
         ) from error
 

@@ -10,6 +10,7 @@ from immr.index.binding import Binding
 from immr.index.collection_names import collection_of, is_content
 from immr.index.engines import connection
 from immr.index.engines.client import ClientEngine
+from immr.settings import without_credentials
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -23,7 +24,7 @@ class ServerStorage:
         self._timeout_s = timeout_s
         # not as `api_key`: the client would warn about http, which is common within a cluster
         self._headers = {"api-key": api_key} if api_key else None
-        self.where = f"the Qdrant server {url}"
+        self.where = f"the Qdrant server {without_credentials(url)}"
         self.suffix = ""
 
     def engine(self, content: str) -> ClientEngine:
