@@ -13,7 +13,8 @@ from immr.experiment.assignment import assign
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
-RUNNING = changes.begin(("immr-1", "http://a:1"), {"challenger": ("immr-2", "http://b:1")}, 0.1, NOON)
+SIDES = ("immr-1", "http://a:1"), {"challenger": ("immr-2", "http://b:1")}
+RUNNING = changes.begin(*SIDES, 0.1, NOON)
 USERS = [f"user-{number}" for number in range(2000)]
 
 
@@ -149,6 +150,20 @@ def test_a_ramp_must_grow_and_have_an_interval(ramp: tuple[float, ...], every_s:
             ramp,
             every_s,
         )
+
+
+@pytest.mark.parametrize("share", [0.00004, 0.99996])
+def test_a_share_of_no_user_is_refused(share: float) -> None:
+    """Such a test never ended, and said nothing."""
+    with pytest.raises(
+        ExperimentError, match=r"gives one side no users.* at least 0\.01% and at most 99\.99%"
+    ):
+        changes.check_weight(share)
+    with pytest.raises(ExperimentError, match="gives one side no users"):
+        changes.hold_out(changes.stop(RUNNING, LATER), share, NOON)
+    with pytest.raises(ExperimentError, match="gives one side no users"):
+        changes.begin(*SIDES, 0.5, NOON, ramp=(0.99996,), ramp_every_s=60)
+    changes.check_weight(0.0001)
 
 
 SEVERAL = changes.begin(

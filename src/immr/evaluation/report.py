@@ -184,10 +184,9 @@ def later(manifest: Mapping[str, Any]) -> str:
 
 
 def _weakest(evaluation: Evaluation) -> Weakest | None:
-    found = [
-        Weakest(name, part.intervals[_METRIC].mean, part.queries) for name, part in evaluation.slices.items()
-    ]
-    return min(found, key=lambda part: part.recall, default=None)
+    """The slice that is weak for certain: a slice of few photos may have a low recall by chance."""
+    found = min(evaluation.slices.items(), key=lambda entry: entry[1].intervals[_METRIC].high, default=None)
+    return found and Weakest(found[0], found[1].intervals[_METRIC].mean, found[1].queries)
 
 
 def _recall_by_slice(evaluation: Evaluation) -> dict[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from immr.errors import ExperimentError
+from immr.experiment.assignment import BUCKETS
 from immr.experiment.definition import CHALLENGER, CHAMPION, MIN_DAYS, Experiment, Holdout, Kind, Variant
 from immr.types import Role
 
@@ -48,7 +49,7 @@ def begin(
     tested = [Variant(role, address, tested, weight) for role, (tested, address) in challengers.items()]
     against = "against" if kind == "ab" else "interleaved-with"
     name = f"{'-and-'.join(each.model_version for each in tested)}-{against}-{version}-{stamp}"
-    return Experiment(
+    begun = Experiment(
         name,
         name,
         (Variant(CHAMPION, url, version, 1 - weight * len(tested)), *tested),
@@ -59,6 +60,9 @@ def begin(
         ramp_every_s=ramp_every_s,
         min_days=min_days,
     )
+    for share in begun.ramp:
+        check_buckets(share * len(tested))
+    return begun
 
 
 def shadow(champion: tuple[str, str], challenger: tuple[str, str], now: datetime) -> Experiment:
@@ -166,6 +170,8 @@ def hold_out(experiment: Experiment, share: float, now: datetime) -> Experiment:
         )
     if share == (before.share if before else 0.0):
         return experiment
+    if share:
+        check_buckets(share)
     if experiment.state == "running" and experiment.challengers:
         raise ExperimentError(
             f"the holdout cannot change while {experiment.name} is running, because users would change their "
@@ -212,6 +218,21 @@ def check_weight(weight: float, challengers: int = 1) -> None:
         raise ExperimentError(
             f"{challengers} challengers with {in_percent(weight)} each leave the champion no users: give a share "
             f"above 0% and below {in_percent(1 / challengers)}"
+        )
+    check_buckets(weight * challengers)
+
+
+def check_buckets(share: float) -> None:
+    """Refuse a share that stands for no user, or for all: users are assigned by whole buckets.
+
+    Raises:
+        ExperimentError: The share is too close to 0 or to 1.
+    """
+    if not 0 < round(share * BUCKETS) < BUCKETS:
+        step = 100 / BUCKETS
+        raise ExperimentError(
+            f"a share of {100 * share:g}% gives one side no users, because they are assigned in steps of {step:g}%: "
+            f"give at least {step:g}% and at most {100 - step:g}%"
         )
 
 

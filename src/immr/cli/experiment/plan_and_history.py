@@ -109,7 +109,12 @@ def experiment_plan(
     console.print(
         f"Users of {counted} together, to detect the lift with a probability of {power:.0%}, however often you look. "
         f"In the last two weeks {planned.users:,} users searched, {pace}; the CTR of {planned.champion} was "
-        f"{planned.ctr:.2%}.",
+        f"{planned.ctr:.2%}."
+        + (
+            f" A test lasts at least {least:g} days."
+            if (least := parts_of(ctx).settings.min_test_days)
+            else ""
+        ),
         highlight=False,
     )
 
