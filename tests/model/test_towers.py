@@ -6,6 +6,7 @@ import torch
 from immr.errors import RecipeError, TrainingError
 from immr.model.encoders.by_name import image_encoder_spec
 from immr.model.model_card import TOWERS
+from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import DocumentBatch, DocumentTower, QueryTower, Towers
 from tests.support.tiny_training_set import MODEL
 from tests.support.untrained_version import write_untrained
@@ -61,6 +62,28 @@ def test_standardized_features_have_zero_mean_and_unit_deviation():
     standardized = transform(features_BF).detach()
     assert standardized.mean(0).abs().max() < 1e-3
     assert standardized.std(0).numpy() == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("items", [1, 2, 3])
+def test_a_tiny_catalogue_is_compared_by_all_features(items: int) -> None:
+    """One item's document was zero; of two items, features in which they agree by chance counted most."""
+    generator = torch.Generator().manual_seed(0)
+    pictures_NF = torch.randn(items, F, generator=generator).abs()
+    towers = Towers.pretrained(_image_only(), pictures_NF)
+    photos_NF = pictures_NF + 0.1 * torch.randn(items, F, generator=generator)
+    cosines_NN = towers.query(photos_NF) @ towers.query(pictures_NF).T
+    assert cosines_NN.diagonal().min() > 0.97
+    assert cosines_NN.fill_diagonal_(-1).max() < 0.5
+
+
+def test_pictures_that_are_all_the_same_keep_their_direction() -> None:
+    same_NF = torch.randn(1, F).expand(50, F).half()
+    towers = Towers.pretrained(_image_only(), same_NF)
+    torch.testing.assert_close(towers.query(same_NF).norm(dim=1), torch.ones(50))
+
+
+def _image_only() -> ModelRecipe:
+    return dataclasses.replace(MODEL, fusion="image", plain_share=0.0, shared_projection=True)
 
 
 def _fitted(**changes: object) -> Towers:

@@ -21,6 +21,8 @@ from immr.model.fusion import make_fusion
 from immr.model.model_recipe import ModelRecipe
 
 _FITTED_ROWS = 8192  # per domain, enough for the principal directions
+_FEW = 32  # rows
+_SAME = 1e-6  # mean variance of features, relative to their squares, of rows that differ by rounding at most
 _OVERSAMPLED, _ITERATIONS = 16, 4  # of the randomized SVD
 
 
@@ -79,12 +81,20 @@ class Transform(nn.Module):
         self.project = nn.Linear(feature_dim, dim)
 
     def fit(self, features_BF: Tensor) -> None:
-        """Set mean and deviation from this domain's features, of any size and precision."""
-        blocks = torch.split(features_BF, _FITTED_ROWS)
-        mean_F = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(features_BF)
+        """Set mean and deviation from this domain's features, of any size and precision.
+
+        Few rows may agree in a feature by chance, so their variances are drawn towards the mean of all. Rows that are
+        all the same, such as that of one item, keep their direction: they are not moved to zero.
+        """
+        blocks, rows = torch.split(features_BF, _FITTED_ROWS), len(features_BF)
+        mean_F = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / rows
         squares_F = torch.stack([(block.double() - mean_F).square().sum(0) for block in blocks]).sum(0)
+        drawn = max(1 - rows / _FEW, 0)  # how many rows the mean counts for
+        variance_F = (squares_F + drawn * squares_F.mean() / rows) / (rows + drawn)
+        if variance_F.mean() <= _SAME * mean_F.square().mean():
+            variance_F, mean_F = mean_F.square().mean().expand_as(mean_F), torch.zeros_like(mean_F)
         self.mean_F.copy_(mean_F)
-        self.deviation_F.copy_((squares_F / len(features_BF)).sqrt() + 1e-3)
+        self.deviation_F.copy_(variance_F.sqrt() + 1e-3)
 
     def standardized(self, features_BF: Tensor) -> Tensor:
         """(B, F) with zero mean and unit deviation over this domain."""
