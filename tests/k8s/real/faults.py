@@ -10,7 +10,11 @@ LASTS_S = 30.0
 """How long a fault with an `undo` lasts."""
 DATA = "/immr/data/shop"
 AT_KUBEFLOW = ("--endpoint", "http://ml-pipeline.kubeflow:8888")
-_FILL = "import shutil; open('/immr/events/fill', 'wb').write(b'0' * shutil.disk_usage('/immr/events').free)"
+_FILL = (  # a volume without a limit of its own, as kind's, would fill its node
+    "import os, shutil, sys; free = shutil.disk_usage('/immr/events').free; "
+    "free < 4 << 30 or sys.exit('the volume has the size of its disk'); "
+    "os.posix_fallocate(os.open('/immr/events/fill', os.O_CREAT | os.O_WRONLY), 0, free)"
+)
 _EMPTY = "import pathlib; pathlib.Path('/immr/events/fill').unlink(missing_ok=True)"
 
 

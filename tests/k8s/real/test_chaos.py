@@ -184,6 +184,21 @@ def test_commands_in_the_tools_pod_exist() -> None:
         assert shown.returncode == 0, shown.stderr
 
 
+@pytest.mark.parametrize(("free", "filled"), [(300 << 20, 300 << 20), (60 << 30, 0)])
+def test_a_volume_is_filled_without_filling_memory_or_the_nodes_disk(
+    free: int, filled: int, tmp_path: Path
+) -> None:
+    """It held as many zeros in memory as the disk had room; kind's volumes have the size of the machine's disk."""
+    (fault,) = (one for one in FAULTS if one.name == "events' volume full")
+    code = (
+        "import resource, shutil, types; resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20)); "
+        f"shutil.disk_usage = lambda _: types.SimpleNamespace(free={free}); {fault.command[-1]}"
+    ).replace("/immr/events", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == bool(filled), done.stderr
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) == filled
+
+
 def test_a_fault_without_a_pod_is_skipped(tmp_path: Path) -> None:
     cluster = kubectl(tmp_path)
     assert chaos.inflict(nobody(cluster), CRASH, 0, 30.0) is None
