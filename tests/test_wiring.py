@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from immr.errors import SettingsError
+from immr.errors import EventLogError, SettingsError
 from immr.settings import Settings
 from immr.types import Impression
 from immr.wiring import Parts, connect
@@ -33,6 +33,17 @@ def test_connecting_opens_nothing(tmp_path: Path) -> None:
     with connect(Settings(home=tmp_path / "home")):
         pass
     assert not (tmp_path / "home").exists()
+
+
+def test_the_path_of_the_event_log_has_one_leading_slash(tmp_path: Path) -> None:
+    """Messages name it."""
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events" / "events.db").write_text("no database " * 100)
+    with (
+        connect(Settings(home=tmp_path)) as parts,
+        pytest.raises(EventLogError, match=f"log {tmp_path}/events"),
+    ):
+        parts.events.record_impressions([])
 
 
 def test_a_part_is_built_once(tmp_path: Path) -> None:

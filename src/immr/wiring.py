@@ -259,4 +259,5 @@ def _namespace(url: str) -> tuple[str, dict[str, str]]:
 
 def _path(variable: str, url: str, scheme: str) -> Path:
     _expect(variable, url, scheme)
-    return Path(unquote(urlsplit(url).path))
+    # an absolute path in `sqlite:////srv/events.db` has two slashes, which pathlib keeps
+    return Path("/" + unquote(urlsplit(url).path).lstrip("/"))

@@ -59,7 +59,7 @@ def relocate_artifacts(database: Path, experiment: str, artifacts: Path) -> None
     except sqlite3.Error as error:
         raise RegistryError(
             f"MLflow's database {database} cannot be read or updated ({error}): check that it is an MLflow "
-            "database and writable"
+            "database and writable, and that its disk is not full"
         ) from error
 
 
