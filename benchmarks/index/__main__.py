@@ -1,6 +1,6 @@
 """Speed and recall of the vector index: Qdrant Edge as IMMR builds it, compared with two exact searches.
 
-    python -m benchmarks.index --points 100000 1000000 --json index.json
+    python -m benchmarks.index --points 100000 --points 1000000 --json index.json
 
 - edge: IMMR's default index, with HNSW and payload indexes; `build_…_cpu_s` splits its build into phases
 - numpy: one matrix product and a partial sort over all vectors, the minimal cost of exact search
