@@ -142,7 +142,7 @@ def merge_sparse(buckets: Sequence[VersionBucket]) -> list[VersionBucket]:
 
 
 def _joined(first: VersionBucket, second: VersionBucket) -> VersionBucket:
-    """At the start of the one with more impressions."""
+    """Both buckets as one, which starts where the one with more impressions starts."""
     return first.plus(second) if first.impressions >= second.impressions else second.plus(first)
 
 

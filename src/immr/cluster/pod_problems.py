@@ -65,7 +65,7 @@ class PodProblem:
 
 
 class Patience(Protocol):
-    """The settings of how long problems may last."""
+    """How long problems may last, from the settings."""
 
     @property
     def pending_grace_s(self) -> int:

@@ -188,7 +188,7 @@ def _judge_slices(
 
 
 def _jointly(recipe: GateRecipe, intervals: int) -> GateRecipe:
-    """The recipe of each of so many intervals, with enough bootstrap rounds for its smaller tails."""
+    """The recipe of each of these intervals, with enough bootstrap rounds for its smaller tails."""
     several = max(intervals, 1)
     return replace(
         recipe,

@@ -173,8 +173,8 @@ class EventLog(Protocol):
         """Impressions that were clicked or ordered, with the columns of `CLICKED_SCHEMA`, newest first.
 
         Args:
-            per_user: at most so many of each user.
-            most: at most so many of all users.
+            per_user: the largest number for each user.
+            most: the largest number for all users.
             since: of the impressions.
             without_users: user ids to leave out; users of searches without a user id always are.
         """

@@ -15,11 +15,11 @@ from immr.types import Item
 USER_WINDOW = timedelta(days=30)
 """How long a click counts."""
 USER_CLICKS = 50
-"""At most so many clicks of a user are kept, the newest ones."""
+"""The largest number of clicks kept for a user: the newest ones."""
 USER_TTL = timedelta(days=7)
 """How long a user's features count after the end of their window, if nothing replaces them."""
 MAX_CLICKS = 2_000_000
-"""At most so many clicks of all users are kept, the newest ones, which bounds memory and the store."""
+"""The largest number of clicks kept for all users, the newest ones; it bounds memory and the store."""
 
 CLICKS_BY_USER = pa.schema(
     [
@@ -75,7 +75,7 @@ def user_clicks(items: Sequence[Item], clicks: pa.Table, now: datetime, most: in
         items: the catalogue.
         clicks: a table of `CLICKS_BY_USER`, without bots.
         now: end of the window, inclusive, with a time zone; becomes `event_timestamp`.
-        most: at most so many clicks of all users.
+        most: the largest number of clicks of all users.
 
     Returns:
         A table of `USERS_SCHEMA`.

@@ -143,7 +143,7 @@ class QdrantCollection:
                 )
             if not terms.numbers:
                 return [[] for _ in filters]
-            # always so many, because titles often match equally well, and the number decides which come first
+            # always the same number, because titles often match equally well, and the number decides which come first
             most = min(k, MOST_MATCHED)
             found = opened.engine.matching(terms, filters, MOST_MATCHED, most)
         for points in found:

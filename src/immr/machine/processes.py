@@ -70,7 +70,7 @@ class Server:
         self.process = self._started()
 
     def restart_if_exited(self) -> None:
-        """Start an exited process again, after a pause that doubles from exit to exit; call it every few seconds."""
+        """Start an exited process again, after a pause that doubles with each exit; call it every few seconds."""
         if (code := self.process.poll()) is None:
             return
         if (wait_s := self._restarts.exited()) is not None:

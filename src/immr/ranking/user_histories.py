@@ -24,7 +24,7 @@ _WINDOW_DAYS = USER_WINDOW // DAY
 
 @dataclass(frozen=True)
 class Histories:
-    """One row of signals per impression, in the order of the log; NaN where the user was a stranger."""
+    """One row of signals per impression, in the order of the log; NaN for users without earlier clicks."""
 
     signals_RP: Signals
     known_Q: Bools  # whether the user had a click by then

@@ -50,7 +50,7 @@ def search_fused(
         text: the words.
         filters: which documents may be found.
         start: how many of the best documents to skip.
-        k: at most so many are returned.
+        k: the largest number to return.
         words_weight: of the ranking by words beside the one by embedding, whose weight is 1.
 
     Returns:

@@ -45,7 +45,7 @@ def propose(picture: Image.Image, most: int) -> list[RegionProposal]:
 
     Args:
         picture: upright, RGB.
-        most: at most so many; fewer if no other part differs from its surroundings.
+        most: the largest number of regions; fewer if no other part differs from its surroundings.
     """
     scale = min(_SIDE_PX / min(picture.size), _LONGEST_PX / max(picture.size))
     size = (max(2, round(picture.width * scale)), max(2, round(picture.height * scale)))

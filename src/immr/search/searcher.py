@@ -95,7 +95,7 @@ class Searcher:
             collection: of the same version.
             features: None ranks without features.
             ranking: the weights.
-            overfetch: so many times k candidates are ranked.
+            overfetch: candidates to rank, as a multiple of k.
             match_rule: None leaves hits without a match.
             ranker: orders photo searches, which it has learned from. The hand-tuned weights order all others, and all
                 searches while the feature store does not answer.

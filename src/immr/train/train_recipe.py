@@ -53,13 +53,13 @@ class TrainRecipe:
     hide_modality: Share = 0.1  # share of documents whose picture or text is hidden in a step
     fine_tune: FineTuneRecipe | None = None  # a second stage that also trains the encoder
     checkpoint_every_steps: Count = 200  # a checkpoint may be written
-    checkpoint_every_s: Weight = 30.0  # and is, if the last one is so many seconds old
+    checkpoint_every_s: Weight = 30.0  # and is written if the last one is this old
     seed: Seed = 0
 
     def rate_of(self, class_count: int) -> float:
         """Share of the classes in a step's softmax; 1 is the exact softmax.
 
-        The default is exact up to `_SAMPLED_CLASSES`. Beyond that, so many are drawn for each step: an epoch over
+        The default is exact up to `_SAMPLED_CLASSES`. Beyond that, this number is drawn for each step: an epoch over
         ten times the shop would otherwise take a hundred times as long.
         """
         return self.negative_rate or min(1.0, _SAMPLED_CLASSES / max(1, class_count))
@@ -68,7 +68,7 @@ class TrainRecipe:
     def frozen_photos(self) -> int | None:
         """How many photos need frozen features.
 
-        None: all of them, to train towers on. A number: an even sample of at most so many, to standardize towers that
+        None: all of them, to train towers on. A number: the size of an even sample, to standardize towers that
         only fine-tuning trains.
         """
         return None if self.epochs else _STANDARDIZED_ON

@@ -35,11 +35,11 @@ def first_columns(file: TextIOBase, place: str) -> list[str]:
 def batches(
     file: TextIOBase, rows: int, place: str, flat: frozenset[str], read: frozenset[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """All rows, at most so many at a time.
+    """All rows, in batches.
 
     Args:
         file: the file's text.
-        rows: at a time.
+        rows: the largest size of a batch.
         place: of the file, for messages.
         flat: columns that must hold single values; others become JSON text.
         read: columns that no object may have twice; None for all. Of others the last value stays.

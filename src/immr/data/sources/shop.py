@@ -62,7 +62,7 @@ class ShopTable:
         return None if None in counts else sum(count for count in counts if count is not None)
 
     def chunks(self, rows: int = CHUNK_ROWS, columns: Sequence[str] | None = None) -> Iterator[Chunk]:
-        """All rows, at most so many at a time; by default with all of the contract's columns.
+        """All rows, in chunks of at most `rows`; by default with all of the contract's columns.
 
         Raises:
             ContractError: a part cannot be read, or a column is missing or there twice.

@@ -29,7 +29,7 @@ class TablePart(Protocol):
     def batches(
         self, rows: int = CHUNK_ROWS, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """The rows in their own types, at most so many at a time; by default all columns.
+        """The rows in their own types, in batches of at most `rows`; by default all columns.
 
         Raises:
             ContractError: they cannot be read.

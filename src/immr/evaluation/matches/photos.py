@@ -41,7 +41,7 @@ class LabelledPictures:
     classes: Sequence[int]
 
     def spread(self, most: int) -> LabelledPictures:
-        """At most so many, evenly spread."""
+        """At most `most` of them, evenly spread."""
         step = -(-len(self.uris) // most) or 1
         return LabelledPictures(self.uris[::step], self.classes[::step])
 

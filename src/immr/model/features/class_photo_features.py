@@ -55,7 +55,7 @@ def class_photos_of(
 
 
 def _chosen(training_set: TrainingSet, most: int) -> dict[int, list[LabelledPhoto]]:
-    """At most so many photos of each class."""
+    """At most `most` photos of each class."""
     of_class: dict[int, list[LabelledPhoto]] = defaultdict(list)
     for photo in training_set.queries:
         if photo.class_id not in training_set.unseen_classes:

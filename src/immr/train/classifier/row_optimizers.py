@@ -69,7 +69,7 @@ class Sgd:
     def forget(self, device: torch.device) -> None:
         """Reset: all rows are up to date."""
         self._count = 0
-        # for rows touched after so many steps: the map's entries row by row
+        # for rows touched after a number of steps: the map's entries row by row
         self.factors_H4 = _table(getattr(self, "factors_H4", None), device)
         self.factors_H4.zero_()
         self.factors_H4[:, ::3] = 1.0
@@ -127,7 +127,7 @@ class AdamW:
     def forget(self, device: torch.device) -> None:
         """Reset: all rows are up to date."""
         self._count, self._done = 0, 0
-        # for rows touched after so many steps: decay of w, share of m/√v, powers of the betas
+        # for rows touched after a number of steps: decay of w, share of m/√v, powers of the betas
         self.factors_H4 = _table(getattr(self, "factors_H4", None), device)
         self.factors_H4.fill_(1.0)
         self.factors_H4[:, 1] = 0.0
@@ -185,7 +185,7 @@ class AdamW:
         return max(self.epsilon * self.corrections(max(1, self._done))[1], torch.finfo(dtype).tiny)
 
     def corrections(self, steps: int) -> tuple[float, float]:
-        """Bias of the mean, and root of the bias of the squares, after so many steps."""
+        """Bias of the mean, and root of the bias of the squares, after a number of steps."""
         return 1 - self.betas[0] ** steps, math.sqrt(1 - self.betas[1] ** steps)
 
 

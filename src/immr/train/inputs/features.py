@@ -74,7 +74,7 @@ def training_arrays(
         world: this rank.
         folder: of this training alone; the arrays are written there once and mapped by all ranks. Without it each
             rank holds a copy.
-        sample: `photos_NVF` holds the features of at most so many photos, evenly spaced, which are enough to
+        sample: `photos_NVF` holds the features of at most this many photos, evenly spaced, which are enough to
             standardize towers that only fine-tuning trains. None: of all photos.
 
     Raises:

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_PROGRAMS = 512  # at least so many run at once, a few for each multiprocessor
+_PROGRAMS = 512  # at least this many run at once, a few for each multiprocessor
 _LARGEST = 2.0**15  # a gradient in a product: float16 then holds probabilities down to 2⁻³⁹
 _SMALLEST = 1e-30  # smaller gradients count as zero
 _PRECISION = "tf32x3"  # of float32 products: three of TF32 each, because one keeps as few bits as float16
@@ -137,7 +137,7 @@ def gradient_of_rows(problem: Logits, length_S: Tensor, log_sum_A: Tensor, upstr
 
 
 def _raised(upstream_A: Tensor) -> tuple[Tensor, Tensor]:
-    """The upstream gradient, raised to the range of a product's type; and what one stands for there."""
+    """The upstream gradient, scaled to the range of the product's type, and the scale to multiply results by."""
     unit = upstream_A.abs().amax().clamp_min(_SMALLEST).div(_LARGEST)
     return upstream_A / unit, unit
 
