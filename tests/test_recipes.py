@@ -82,7 +82,9 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
         ("[train.epochs]\nmost = 3\n", r"mine\.toml: train\.epochs: Input should be a valid integer"),
         ("[model.dim.text]\nsize = 3\n", r"model\.dim: Input should be a valid integer"),
         ("a." * 2000 + "b = 1\n", "recursion depth"),
-        ("name = ' '\n", "line 1: name: a name has at least one letter"),
+        ("name = ' '\n", "line 1: name: a name has 1 to 200 characters, all in one line"),
+        (f"name = '{'x' * 201}'\n", "line 1: name: a name has 1 to 200 characters"),
+        ('name = "a\\nb"\n', "line 1: name: a name has 1 to 200 characters"),
     ],
 )
 def test_an_invalid_file_is_an_error_with_its_line(tmp_path: Path, content: str, fault: str) -> None:

@@ -213,8 +213,8 @@ def _from_file(path: Path, above: Sequence[Path]) -> Recipe:
         raise _wrong(path, text, [str(part) for part in fault["loc"]], fault["msg"]) from error
     except (RecipeError, RecursionError) as error:
         raise RecipeError(f"{path}: {error}: correct it") from error
-    if not recipe.name.strip():
-        raise _wrong(path, text, ["name"], "a name has at least one letter")
+    if not (0 < len(recipe.name.strip()) <= 200 and recipe.name.isprintable()):
+        raise _wrong(path, text, ["name"], "a name has 1 to 200 characters, all in one line")
     if unknown := _first_unknown(merged, _plain(recipe)):
         raise _wrong(path, text, unknown, f"there is no such setting{_similar(unknown, _plain(recipe))}")
     return recipe
