@@ -24,7 +24,9 @@ from immr.search.signals import HEAD
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region, UserFeatures
 
 _GROUPED_CANDIDATES = 5_000  # a page looks through no more for groups that were not shown yet
-_LATER_BLOCKS = 4  # size of a grouped search's later consecutive blocks
+_GROUPED_OVERFETCH = (
+    3  # so many times as many candidates as a search without groups: a block takes longer to find
+)
 MAX_REGIONS = 5
 
 
@@ -223,7 +225,7 @@ class Searcher:
         group_by = wanted.group_by or ""
         hits: list[Hit] = []
         groups, following = cursor.groups, None
-        narrowed, size = wanted, wanted.k * self._overfetch
+        narrowed, size = wanted, wanted.k * self._overfetch * _GROUPED_OVERFETCH
         start = offset = before = cursor.start
         seen, filtered_out = set[str](), set[str]()
         while following is None and before < cursor.start + _GROUPED_CANDIDATES:
@@ -240,7 +242,6 @@ class Searcher:
             is_consecutive = wanted.text or before == cursor.start > 0
             offset, before = offset + size, before + size
             start = offset if narrowed is wanted else start
-            size = wanted.k * self._overfetch * (_LATER_BLOCKS if is_consecutive else 1)
             if not is_consecutive and seen != filtered_out:
                 filtered_out = set(seen)
                 filters = grouping.without_groups(wanted.filters, group_by, filtered_out)
