@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from contextlib import suppress
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,10 +18,10 @@ MAX_PIXELS = 40_000
 MAX_GROWTH_KB = 32 * 1024
 
 
-def encoded(image_format: str, mode: str = "RGB") -> bytes:
+def encoded(image_format: str, mode: str = "RGB", **options: object) -> bytes:
     content = io.BytesIO()
     image = Image.radial_gradient("L").resize((61, 47)).convert(mode)
-    image.save(content, image_format)
+    image.save(content, image_format, **options)
     return content.getvalue()
 
 
@@ -28,6 +29,14 @@ PICTURES = [encoded(name) for name in FORMATS] + [
     encoded("PNG", "P"),
     encoded("PNG", "RGBA"),
     encoded("JPEG", "CMYK"),
+    encoded("JPEG", progressive=True),
+    encoded("JPEG", "L", restart_marker_blocks=1),
+    encoded("PNG", "I;16"),
+    encoded("PNG", "LA", exif=Image.Exif()),
+    *(
+        encoded(name, save_all=True, append_images=[Image.new("RGB", (61, 47), "teal")])
+        for name in ("GIF", "WEBP", "PNG", "MPO")
+    ),
 ]
 MAGIC = [picture[:16] for picture in PICTURES]
 
@@ -68,6 +77,18 @@ def test_any_bytes_are_a_picture_or_an_image_error(content: bytes, min_side_px: 
         return
     assert picture.mode == "RGB"
     assert 0 < picture.width * picture.height <= MAX_PIXELS
+
+
+@settings(max_examples=300)
+@given(st.sampled_from([picture for picture in PICTURES if picture.startswith(b"\x89PNG")]), st.data())
+def test_a_damaged_png_is_the_same_picture_or_an_error(content: bytes, data: st.DataObject) -> None:
+    """Its checksums show every change of its pixels."""
+    place = data.draw(st.integers(8, len(content) - 1))
+    changed = (
+        content[:place] + bytes([content[place] ^ data.draw(st.integers(1, 255))]) + content[place + 1 :]
+    )
+    with suppress(ImageError):
+        assert decode(changed).tobytes() == decode(content).tobytes()
 
 
 MEASURE = """
