@@ -192,7 +192,7 @@ def _decide(story: Narration, parts: Parts, shop: Path) -> Watched:
         ctr = f"{rate.value:.4f}{between}" if rate else "unknown"
         story.say(f"{side.name} {side.model_version}: {counted(side.users, 'user')}, CTR {ctr}")
     story.say(f"[bold]{watched.decision.action}[/]: {watched.decision.reason}")
-    story.say(f"A test of real shoppers lasts at least {MIN_DAYS:g} days; the demo's has no least time.")
+    story.say(f"A test of real shoppers lasts at least {MIN_DAYS:g} days; the demo's may end at once.")
     return watched
 
 

@@ -15,7 +15,7 @@ SALT = "demo"
 
 
 def begin(parts: Parts, variants: Sequence[Variant]) -> None:
-    """Start the test of these versions; its shoppers come within a minute, so it has no least time."""
+    """Start the test of these versions; its shoppers come within a minute, so it has no minimum duration."""
     started = datetime.now(UTC)
     experiment = Experiment(
         f"demo-{started:%Y%m%d-%H%M%S}", SALT, tuple(variants), started=started, min_days=0

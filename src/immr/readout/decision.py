@@ -90,7 +90,7 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
     even if the comparison is withheld: a challenger that fails must lose its users. Then the brake acts on
     large losses, for which few users suffice. The rest goes by the interval of the plan.
 
-    Before the test's least time is over, no challenger is promoted and no champion is kept for good, because days of
+    Before the test's minimum duration is over, no challenger is promoted and no champion is kept for good, because days of
     the week differ. A challenger that does harm is rolled back at any time.
 
     Of several challengers, each has its own verdict, with bounds that hold for all of them jointly. If more
@@ -118,7 +118,7 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
 
 
 def _not_too_early(verdict: Verdict, readout: Readout) -> Verdict:
-    """Wait instead of promoting or keeping, as long as the test has not lasted its least time."""
+    """Wait instead of promoting or keeping, as long as the test has not lasted its minimum duration."""
     if verdict.action not in ("promote", "keep") or not readout.min_days_left:
         return verdict
     reason = (

@@ -130,7 +130,7 @@ class Readout:
 
     @property
     def days_to_go(self) -> float | None:
-        """Days until enough users for the plan have arrived, and the least time is over.
+        """Days until enough users for the plan have arrived, and the minimum duration is over.
 
         None without a plan, and in the first day of events, as hours of a day differ too much to tell the pace.
         """
@@ -141,7 +141,7 @@ class Readout:
 
     @property
     def min_days_left(self) -> float:
-        """Days until the least time is over, in which the champion is neither replaced nor confirmed."""
+        """Days until the minimum duration is over, in which the champion is neither replaced nor confirmed."""
         return max(self.min_days - self.days, 0.0)
 
     def to_json(self) -> dict[str, Any]:
