@@ -90,7 +90,7 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
     even if the comparison is withheld: a challenger that fails must lose its users. Then the brake acts on
     large losses, for which few users suffice. The rest goes by the interval of the plan.
 
-    Before the test's minimum duration is over, no challenger is promoted and no champion is kept for good, because days of
+    Before the minimum duration is over, no challenger is promoted and no champion is kept for good, because days of
     the week differ. A challenger that does harm is rolled back at any time.
 
     Of several challengers, each has its own verdict, with bounds that hold for all of them jointly. If more
