@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from immr import recipes
+from immr.data.validation.tables import AdmittedTables, admit
 from immr.datasets import synthetic
 from immr.datasets.simulation import simulate
 from immr.datasets.simulation_recipe import SimulationRecipe
@@ -91,6 +94,25 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_read(
     tolerant = connect(parts.settings.model_copy(update={"too_large": "warn"}))
     assert govern(tolerant, data, RECIPE).class_count
     assert "0.0 GiB are free" in caplog.text
+
+
+def test_tables_that_change_while_they_are_read_are_refused(
+    parts: Parts, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were kept as the training set of the tables before, which a later run then reused."""
+    changing = tmp_path / "changing"
+    shutil.copytree(data, changing)
+    items = changing / "items.parquet"
+
+    def admitted(*arguments: Any) -> AdmittedTables:
+        found = admit(*arguments)
+        items.write_bytes(items.read_bytes() + b" ")
+        return found
+
+    monkeypatch.setattr("immr.governance.govern.admit", admitted)
+    with pytest.raises(DataError, match="changed while they were read: run again"):
+        govern(parts, changing, RECIPE)
+    assert not list((parts.settings.work_dir / "training-sets").glob("*/manifest.json"))
 
 
 def test_a_misspelt_slice_of_the_gate_is_refused(parts: Parts, data: Path, tmp_path: Path) -> None:

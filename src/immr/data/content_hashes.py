@@ -9,6 +9,9 @@ from immr.data import attributes
 from immr.data.contract import ITEMS
 from immr.data.pictures import picture_files
 from immr.data.sources.shop import Shop, ShopTable
+from immr.data.sources.sql_tables import QueriedPart
+from immr.data.sources.table_parts import TablePart
+from immr.data.sources.warehouse import WarehousePart
 from immr.errors import DataError
 from immr.storage import fingerprint
 
@@ -37,18 +40,31 @@ def content_hash(source: Shop | str | Path, items_only: bool = False) -> str:
     return fingerprint.of_values(by_content, shop.mapping.fingerprint(), pictures.hexdigest())
 
 
-def listing_hash(source: Shop | str | Path) -> str:
+def listing_hash(source: Shop | str | Path, files_only: bool = False) -> str:
     """Hash of what can be seen of a shop without reading its tables or pictures: enough to notice new data.
 
     Of files it is path, size and time of the last change; of a table in a warehouse the number of rows and the newest
     times.
 
+    Args:
+        source: the shop.
+        files_only: without tables in a warehouse, which may grow at any time.
+
     Raises:
         ContractError: a table is missing, or its place does not answer.
     """
     shop = Shop.of(source)
-    stamps = {table.contract.name: [part.stamp() for part in table.parts] for table in shop.tables()}
+    stamps = {
+        table.contract.name: [part.stamp() for part in table.parts if not (files_only and _is_live(part))]
+        for table in shop.tables()
+    }
     return fingerprint.of_values(stamps, shop.attributes(), shop.mapping.fingerprint())
+
+
+def _is_live(part: TablePart) -> bool:
+    return isinstance(part, WarehousePart) or (
+        isinstance(part, QueriedPart) and any(map(_is_live, part.parts))
+    )
 
 
 def _add_pictures(pictures: hashlib._Hash, table: ShopTable) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immr import __version__
-from immr.data.content_hashes import content_hash
+from immr.data.content_hashes import content_hash, listing_hash
 from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
 from immr.data.pictures.relocation import FETCHED
 from immr.data.pictures.remote.downloads import Downloads
@@ -43,7 +43,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
     Raises:
         CapacityError: Governance needs more memory or disk than is free.
         ContractError: The data violate the contract; the message names the file and column.
-        DataError: `out` holds something other than a training set.
+        DataError: `out` holds something other than a training set, or files changed while they were read.
         RecipeError: An encoder is unknown, or does not take pictures of the recipe's size; or a slice that the
             gate's settings name does not exist.
     """
@@ -57,6 +57,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         check_replaceable(out, FILES)  # fail before the work, not after it
     embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=cores.usable())
     shop = Shop.of(data)
+    listing = listing_hash(shop, files_only=True)
     key = fingerprint.of_values(
         "govern", __version__, content_hash(shop), recipe.governance, place_of(shop), embedder.name
     )
@@ -67,7 +68,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         check_encoders(recipe)
         _check_capacity(parts, shop, recipe)
         downloads = Downloads(settings.pictures_dir, shop.mapping.pictures)
-        build(shop, kept, recipe.governance, settings.engine_url, embedder, downloads)
+        build(shop, kept, recipe.governance, settings.engine_url, embedder, downloads, listing)
     slices.check_names(recipe.gate.slice_margins, TrainingSet(kept))
     if out is not None and out.absolute() != kept:
         with replace_folder_atomically(out, FILES) as aside:
