@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from dashboards.__main__ import page
 from dashboards.boards import boards
 from dashboards.rules import rules
-from immr.cli.help import run_module
+from immr.cli.help import Commands, run_module
 from immr.errors import SettingsError
 from serving.gateway.__main__ import gateway
 
@@ -60,3 +61,24 @@ def test_an_error_is_one_sentence(run: Callable[..., tuple[Any, str]]) -> None:
         raise SettingsError("IMMR_HOME is empty: set it")
 
     assert run(fails) == ("SettingsError: IMMR_HOME is empty: set it", "")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["items.csv", "--share", "0.2"],
+        ["--items", "items.csv", "--weight", "0.2"],
+        ["--items=items.csv", "--weight=0.2"],
+    ],
+)
+def test_options_have_their_earlier_names_too(given: list[str]) -> None:
+    """`immr start --items FILE` and `immr experiment start --weight 0.5` stood in earlier docs."""
+    found: list[tuple[str, float]] = []
+    app = Commands(add_completion=False)
+
+    @app.command()
+    def search(items: str, share: float = 1.0) -> None:
+        found.append((items, share))
+
+    assert CliRunner().invoke(app, given).exit_code == 0
+    assert found == [("items.csv", 0.2)]

@@ -13,6 +13,8 @@ from immr.errors import ImmrError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _EXAMPLE = "Example: "
+_EARLIER_NAMES = {"--weight": "--share", "--items": ""}
+"""Options that scripts may still use, and what they are called now; nothing for what is an argument now."""
 
 
 class _PlainHelp:
@@ -45,7 +47,11 @@ class _PlainHelp:
 
 
 class Command(_PlainHelp, TyperCommand):
-    """A command with plain help."""
+    """A command with plain help, which also takes options by their earlier names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `click.Command.parse_args`."""
+        return super().parse_args(ctx, [each for given in args for each in _by_present_name(given)])
 
 
 class Group(_PlainHelp, TyperGroup):
@@ -61,6 +67,14 @@ class Commands(typer.Typer):
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
         """See `typer.Typer.command`."""
         return super().command(name, cls=Command, **settings)
+
+
+def _by_present_name(given: str) -> list[str]:
+    name, equals, value = given.partition("=")
+    if name not in _EARLIER_NAMES:
+        return [given]
+    present = _EARLIER_NAMES[name]
+    return [f"{present}{equals}{value}"] if present else [value] * bool(equals)
 
 
 def run_module(command: Callable[..., None]) -> None:
