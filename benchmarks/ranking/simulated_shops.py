@@ -78,9 +78,8 @@ class Asked:
     style_QS: np.ndarray
     price_Q: np.ndarray
     noise_QD: np.ndarray  # what an older engine adds
-    taste_UN: np.ndarray | None = (
-        None  # what users like in items, whatever they search for (`user_tastes.py`)
-    )
+    # what users like in items, whatever they search for (`user_tastes.py`)
+    taste_UN: np.ndarray | None = None
 
 
 def shop(rng: np.random.Generator, count: int = 2000) -> Shop:

@@ -165,7 +165,6 @@ def connect() -> ApiClient:
             raise SettingsError(
                 f"no Kubernetes cluster is configured ({error}): set KUBECONFIG, or run this in the tools pod"
             ) from error
-    configuration.retries = (
-        False  # `retried` does this; urllib3 would also retry requests that are not idempotent
-    )
+    # `retried` does this; urllib3 would also retry requests that are not idempotent
+    configuration.retries = False
     return client.ApiClient(configuration)

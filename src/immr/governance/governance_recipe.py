@@ -18,19 +18,16 @@ class GovernanceRecipe:
     check_images: bool = True
     min_image_side_px: int = 32
     order_weight: float = 5.0  # an order counts as this many clicks
-    min_share: float = (
-        0.7  # a query whose best item has a smaller share of its evidence is not settled by clicks
-    )
+    # a query whose best item has a smaller share of its evidence is not settled by clicks
+    min_share: float = 0.7
     group_items: bool = True
-    min_co_click_lower_bound: float = (
-        0.5  # two items are one thing if shoppers click both more often than this
-    )
+    # two items are one thing if shoppers click both more often than this
+    min_co_click_lower_bound: float = 0.5
     clean_labels: bool = True  # compare each label with the photo's appearance; needs an embedder
     clean_folds: int = 5
     clean_rounds: int = 2  # from the second on, class centres are learned from what the round before believed
-    near_copy_reach: float = (
-        0.3  # near copies are closer than this fraction of the typical distance within a class
-    )
+    # near copies are closer than this fraction of the typical distance within a class
+    near_copy_reach: float = 0.3
     clean_ridge: float = 1.0  # × the mean variance of a feature, on the covariance's diagonal
     clean_keep: float = 0.5  # drop a label with a smaller probability
     clean_settle: float = 0.8  # where clicks disagree, a clicked class needs this probability
@@ -42,9 +39,8 @@ class GovernanceRecipe:
     unseen_class_share: float = 0.0  # share of classes, chosen by hash, that are kept out of training
     held_out_share: float = 0.1  # of photos or users, held out when the data bring no judgements
     held_out_gap_days: float = 1.0  # between training photos and held-out ones; 0: hold out users of all days
-    held_out_reach: float = (
-        0.65  # near a held-out photo: closer than this fraction of the typical distance in a class
-    )
+    # near a held-out photo: closer than this fraction of the typical distance in a class
+    held_out_reach: float = 0.65
     held_out_near_share: float = 0.05  # most photos that may leave training for being near a held-out one
 
     def __post_init__(self) -> None:

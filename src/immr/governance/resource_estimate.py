@@ -16,9 +16,8 @@ _SPILLED_PER_IMPRESSION = 60
 _KEY = 16  # bytes for a key of the contract
 _FLOAT = 4
 _COPIES_OF_COMPONENTS = 3  # of photos: those compared, and centred with its temporary
-_COPIES_OF_CENTRES = (
-    8  # of classes with photos: four in float64, which are sums, a fold's, the others', whitened
-)
+# of classes with photos: four in float64, which are sums, a fold's, the others', whitened
+_COPIES_OF_CENTRES = 8
 
 
 @dataclass(frozen=True)

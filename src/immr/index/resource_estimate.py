@@ -9,9 +9,8 @@ _BASE = 1.2 * GIB  # Python with torch and Qdrant Edge
 _ITEM = 5_000  # bytes of an item as Python objects, with its words and its links in the graph
 _STORED = 3_000  # bytes on disk of a payload and of links
 _FLOAT = 4
-_MAPPED = (
-    4  # copies of an embedding in files: as encoded, in order, in the database and its optimized segment
-)
+# copies of an embedding in files: as encoded, in order, in the database and its optimized segment
+_MAPPED = 4
 
 
 def need(items: int, dim: int, here: bool = True, further: int = 0) -> Need:

@@ -24,9 +24,8 @@ class ModelRecipe:
     dim: Count = 128  # of the learned part of an embedding
     plain_dim: CountOrZero = 128  # of the plain part, which is fitted without labels and finds unseen items
     plain_share: ShareBelowOne = 0.3  # weight of the plain part in a cosine; 0 leaves the part out
-    shared_projection: bool = (
-        True  # one matrix for photos and catalogue pictures, each with its own statistics
-    )
+    # one matrix for photos and catalogue pictures, each with its own statistics
+    shared_projection: bool = True
     fusion: FusionName = "concept_slots"
     concepts: Count = 32  # K, rows of the learned memory
     max_tokens: Count = 128

@@ -24,9 +24,8 @@ from immr.search.signals import HEAD
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region, UserFeatures
 
 _GROUPED_CANDIDATES = 5_000  # a page looks through no more for groups that were not shown yet
-_GROUPED_OVERFETCH = (
-    3  # so many times as many candidates as a search without groups: a block takes longer to find
-)
+# candidates of a grouped block, as a multiple of those without groups: few, large blocks take less time
+_GROUPED_OVERFETCH = 3
 MAX_REGIONS = 5
 
 

@@ -104,9 +104,8 @@ def _nothing_to_decide(parts: Parts) -> Watched:
 
 def _promote(parts: Parts, watched: Watched, verdict: Verdict) -> None:
     """Give all users the winner, then make it the champion everywhere, and remove the others."""
-    _ = (
-        parts.deployer
-    )  # a process that may not deploy, such as the page's pod, must not change the experiment
+    # a process that may not deploy, such as the page's pod, must not change the experiment
+    _ = parts.deployer
     experiment = watched.experiment
     winner = experiment.variant(verdict.challenger)
     promoted = changes.promote(experiment, datetime.now(UTC), winner.name)

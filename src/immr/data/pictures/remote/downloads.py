@@ -25,9 +25,8 @@ from immr.storage.atomic import write_atomically
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
 _AHEAD = 4  # requests that wait for each connection, so that a slow answer keeps no other connection idle
-_NOTED_AT_ONCE = (
-    32  # pictures; a run that is killed fetches at most this many again, besides those in progress
-)
+# pictures; a run that is killed fetches at most this many again, besides those in progress
+_NOTED_AT_ONCE = 32
 _TABLE = "CREATE TABLE IF NOT EXISTS fetched (url TEXT PRIMARY KEY, sha256 TEXT NOT NULL) WITHOUT ROWID"
 
 
