@@ -72,7 +72,7 @@ ROWS: dict[str, Sequence[Panel]] = {
         ),
         Panel(
             "Users by variant",
-            "Users since the test began, without bots. Their shares should match the shares.",
+            "Users since the test began, without bots. Their numbers should match the shares of the test.",
             [Query("immr_experiment_users", "{{variant}} {{model_version}}")],
         ),
         Panel(
