@@ -188,7 +188,7 @@ def test_k_has_bounds(client: httpx.Client, k: str) -> None:
     assert assert_problem(search(client, k=k), 422, "k: ")["errors"][0]["field"] == "k"
 
 
-@pytest.mark.parametrize("k", [0, -1, 10**9, 1e9, "abc", 1.5, None, [], {}])
+@pytest.mark.parametrize("k", [0, -1, 10**9, 1e9, "abc", 1.5, [], {}])
 def test_k_has_bounds_in_json_too(client: httpx.Client, k: object) -> None:
     assert_problem(client.post("/v1/search", json={"item_id": "red", "k": k}), 422, "k: ")
 
