@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from dashboards.__main__ import page
@@ -82,3 +83,16 @@ def test_options_have_their_earlier_names_too(given: list[str]) -> None:
 
     assert CliRunner().invoke(app, given).exit_code == 0
     assert found == [("items.csv", 0.2)]
+
+
+def test_an_option_of_the_command_itself_is_not_an_earlier_name() -> None:
+    """`immr events export --items FILE` has an option of that name."""
+    found: list[str] = []
+    app = Commands(add_completion=False)
+
+    @app.command()
+    def export(items: str = typer.Option("")) -> None:
+        found.append(items)
+
+    assert CliRunner().invoke(app, ["--items", "items.csv"]).exit_code == 0
+    assert found == ["items.csv"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import typer
@@ -51,7 +51,8 @@ class Command(_PlainHelp, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See `click.Command.parse_args`."""
-        return super().parse_args(ctx, [each for given in args for each in _by_present_name(given)])
+        own = {option for parameter in self.params for option in parameter.opts}
+        return super().parse_args(ctx, [each for given in args for each in _by_present_name(given, own)])
 
 
 class Group(_PlainHelp, TyperGroup):
@@ -69,9 +70,9 @@ class Commands(typer.Typer):
         return super().command(name, cls=Command, **settings)
 
 
-def _by_present_name(given: str) -> list[str]:
+def _by_present_name(given: str, own: Collection[str]) -> list[str]:
     name, equals, value = given.partition("=")
-    if name not in _EARLIER_NAMES:
+    if name in own or name not in _EARLIER_NAMES:
         return [given]
     present = _EARLIER_NAMES[name]
     return [f"{present}{equals}{value}"] if present else [value] * bool(equals)

@@ -58,7 +58,7 @@ def wait_until_recorded(settings: Settings, searches: int) -> None:
 @contextmanager
 def deciding(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """Repeats `immr experiment decide --apply`, as one leaves it running beside a gateway."""
-    command = ["-m", "immr.cli", "experiment", "decide", "--apply", "--every-s", "1"]
+    command = ["-m", "immr.cli", "experiment", "decide", "--apply", "--every", "1s"]
     process = subprocess.Popen(
         [sys.executable, *command], env={**os.environ, **settings.environment()}, stdout=subprocess.DEVNULL
     )
