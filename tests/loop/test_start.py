@@ -6,6 +6,7 @@ import dataclasses
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +15,8 @@ from PIL import Image
 
 from immr import recipes
 from immr.data.sources.shop import Shop
-from immr.errors import DeployError, RecipeError
+from immr.data.validation.tables import TableCounts, admit_table
+from immr.errors import DataError, DeployError, RecipeError
 from immr.experiment import changes
 from immr.experiment.definition import save
 from immr.loop.start import Started, start
@@ -175,3 +177,19 @@ def test_a_champion_of_another_recipe_is_left_alone(tmp_path: Path) -> None:
 def test_a_fusion_with_weights_has_to_be_trained(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="has to be trained"):
         start(Parts.of(Settings(home=tmp_path)), shop(tmp_path / "shop"), recipes.by_name("smoke"))
+
+
+def test_a_catalogue_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = shop(tmp_path)
+
+    def admitted(*arguments: Any) -> TableCounts:
+        found = admit_table(*arguments)
+        with (tmp_path / "artikel.csv").open("a") as file:
+            file.write("\n")
+        return found
+
+    monkeypatch.setattr("immr.governance.catalogue.admit_table", admitted)
+    with pytest.raises(DataError, match="changed while they were read: run again"):
+        start(Parts.of(Settings(home=tmp_path / "home")), given, SMALL)

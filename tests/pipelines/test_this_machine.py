@@ -49,3 +49,4 @@ def test_runs_that_start_together_do_not_delete_each_others_logs_twice(tmp_path:
         (logs / f"pipeline-2026010{number}T000000Z-1.log").symlink_to(logs / "gone")  # as if deleted just now
     with on_this_machine(tmp_path):
         pass
+    assert len([log for log in logs.iterdir() if log.is_file()]) == 1  # its own; it did not end at the others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from immr.data import attributes
@@ -29,7 +30,7 @@ def content_hash(source: Shop | str | Path, items_only: bool = False) -> str:
         ContractError: a table is missing or cannot be read.
     """
     shop = Shop.of(source)
-    tables = [found] if items_only and (found := shop.table(ITEMS)) else shop.tables()
+    tables = _tables(shop, items_only)
     by_content = {table.contract.name: [part.state() for part in table.parts] for table in tables}
     if kinds := shop.attributes():
         by_content[attributes.COLUMN] = [fingerprint.of_values(kinds)]
@@ -40,25 +41,48 @@ def content_hash(source: Shop | str | Path, items_only: bool = False) -> str:
     return fingerprint.of_values(by_content, shop.mapping.fingerprint(), pictures.hexdigest())
 
 
-def listing_hash(source: Shop | str | Path, files_only: bool = False) -> str:
+def listing_hash(source: Shop | str | Path) -> str:
     """Hash of what can be seen of a shop without reading its tables or pictures: enough to notice new data.
 
     Of files it is path, size and time of the last change; of a table in a warehouse the number of rows and the newest
     times.
 
-    Args:
-        source: the shop.
-        files_only: without tables in a warehouse, which may grow at any time.
-
     Raises:
         ContractError: a table is missing, or its place does not answer.
     """
     shop = Shop.of(source)
-    stamps = {
-        table.contract.name: [part.stamp() for part in table.parts if not (files_only and _is_live(part))]
-        for table in shop.tables()
-    }
+    stamps = {table.contract.name: [part.stamp() for part in table.parts] for table in shop.tables()}
     return fingerprint.of_values(stamps, shop.attributes(), shop.mapping.fingerprint())
+
+
+@dataclass(frozen=True)
+class FileStamps:
+    """The files that a shop's tables are read from; a warehouse may grow at any time."""
+
+    shop: Shop
+    items_only: bool
+    stamps: tuple[str, ...]
+
+    @classmethod
+    def of(cls, shop: Shop, items_only: bool = False) -> FileStamps:
+        """Path, size and time of the last change of each file, now; of the catalogue's alone if `items_only`."""
+        parts = (part for table in _tables(shop, items_only) for part in table.parts)
+        return cls(shop, items_only, tuple(part.stamp() for part in parts if not _is_live(part)))
+
+    def check_unchanged(self) -> None:
+        """Refuse tables that changed while they were read.
+
+        Raises:
+            DataError: A file is there, is missing or looks different since these stamps.
+        """
+        if FileStamps.of(self.shop, self.items_only).stamps != self.stamps:
+            raise DataError(
+                f"the tables in {self.shop.name} changed while they were read: run again once they are complete"
+            )
+
+
+def _tables(shop: Shop, items_only: bool) -> list[ShopTable]:
+    return [found] if items_only and (found := shop.table(ITEMS)) else shop.tables()
 
 
 def _is_live(part: TablePart) -> bool:

@@ -20,11 +20,6 @@ class CtrBucket:
     clicks_squares: int
     products: int  # impressions × clicks
 
-    @property
-    def ctr(self) -> float:
-        """Clicks per impression."""
-        return self.clicks / self.impressions
-
 
 SummedBy = Literal["position", "item_id"]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from immr.data.content_hashes import FileStamps
 from immr.data.contract import ITEMS
 from immr.data.pictures.remote.downloads import Downloads
 from immr.data.sources.shop import Shop
@@ -30,6 +31,7 @@ def catalogue_set(
     recipe: GovernanceRecipe,
     engine_url: str = "duckdb://",
     downloads: Downloads | None = None,
+    stamps: FileStamps | None = None,
 ) -> TrainingSet:
     """Check a catalogue and its pictures; the same items give the same manifest hash.
 
@@ -39,8 +41,10 @@ def catalogue_set(
         recipe: how pictures are checked.
         engine_url: where tables are computed.
         downloads: fetches pictures behind http(s) URLs.
+        stamps: of the files, which must not change until they have been read.
 
     Raises:
+        DataError: the files have changed since `stamps`.
         ContractError: the items break the contract, or none has a usable picture.
         SettingsError: no engine understands the URL.
     """
@@ -48,6 +52,8 @@ def catalogue_set(
     assert table is not None, "items are not optional"
     with building(engine_url, out) as (workspace, folder):
         counts = admit_table(table, workspace.scratch)
+        if stamps:
+            stamps.check_unchanged()
         shutil.copytree(workspace.scratch / "rejected", folder / "rejected")
         ledger = Ledger(workspace)
         ledger.steps.append(TableStep("contract", "items", counts.rows_in, counts.valid, counts.rejected))

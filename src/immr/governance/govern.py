@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data.attributes import COLUMN as ATTRIBUTES
-from immr.data.content_hashes import listing_hash
+from immr.data.content_hashes import FileStamps
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableContract
 from immr.data.pictures.remote.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import HELD_OUT, TrainingSet
 from immr.data.validation.tables import AdmittedTables, admit
-from immr.errors import DataError, RecipeError
+from immr.errors import RecipeError
 from immr.governance import balance, image_checks, manifest, report
 from immr.governance.embedder import Embedder
 from immr.governance.governance_recipe import GovernanceRecipe
@@ -55,7 +55,7 @@ def govern(
     engine_url: str = "duckdb://",
     embedder: Embedder | None = None,
     downloads: Downloads | None = None,
-    listing: str | None = None,
+    stamps: FileStamps | None = None,
 ) -> TrainingSet:
     """Turn the tables in `data` into a training set; the same data and recipe give the same manifest hash.
 
@@ -66,10 +66,10 @@ def govern(
         engine_url: where tables are computed.
         downloads: fetches pictures behind http(s) URLs.
         embedder: embeds photos; needed if the recipe's `clean_labels` is on.
-        listing: `listing_hash` of the files, which must not change from then until they have been read.
+        stamps: of the files, which must not change until they have been read.
 
     Raises:
-        DataError: the files have changed since `listing`.
+        DataError: the files have changed since `stamps`.
         RecipeError: `clean_labels` is on and there is no embedder.
         ContractError: the data break the contract, or nothing is left to learn from.
         SettingsError: no engine understands the URL.
@@ -78,10 +78,8 @@ def govern(
         raise RecipeError("clean_labels compares photos: pass an embedder, or turn it off")
     with building(engine_url, out) as (workspace, folder):
         admission = admit(data, workspace.scratch)
-        if listing is not None and listing_hash(data, files_only=True) != listing:
-            raise DataError(
-                f"the tables in {Shop.of(data).name} changed while they were read: run again once they are complete"
-            )
+        if stamps:
+            stamps.check_unchanged()
         shutil.copytree(workspace.scratch / "rejected", folder / "rejected")
         _Run(workspace, recipe, admission, folder, embedder, downloads).go()
     training_set = TrainingSet(out)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immr import __version__
-from immr.data.content_hashes import content_hash, listing_hash
+from immr.data.content_hashes import FileStamps, content_hash
 from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
 from immr.data.pictures.relocation import FETCHED
 from immr.data.pictures.remote.downloads import Downloads
@@ -57,7 +57,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         check_replaceable(out, FILES)  # fail before the work, not after it
     embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=cores.usable())
     shop = Shop.of(data)
-    listing = listing_hash(shop, files_only=True)
+    stamps = FileStamps.of(shop)
     key = fingerprint.of_values(
         "govern", __version__, content_hash(shop), recipe.governance, place_of(shop), embedder.name
     )
@@ -68,7 +68,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         check_encoders(recipe)
         _check_capacity(parts, shop, recipe)
         downloads = Downloads(settings.pictures_dir, shop.mapping.pictures)
-        build(shop, kept, recipe.governance, settings.engine_url, embedder, downloads, listing)
+        build(shop, kept, recipe.governance, settings.engine_url, embedder, downloads, stamps)
     slices.check_names(recipe.gate.slice_margins, TrainingSet(kept))
     if out is not None and out.absolute() != kept:
         with replace_folder_atomically(out, FILES) as aside:

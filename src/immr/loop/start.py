@@ -173,9 +173,10 @@ def _last_items(parts: Parts, champion: ModelVersion) -> Path:
 
 
 def _catalogue(parts: Parts, shop: Shop, recipe: Recipe) -> TrainingSet:
-    from immr.data.content_hashes import content_hash
+    from immr.data.content_hashes import FileStamps, content_hash
     from immr.governance.catalogue import catalogue_set
 
+    stamps = FileStamps.of(shop, items_only=True)
     state = content_hash(shop, items_only=True)
     key = fingerprint.of_values("catalogue", __version__, state, recipe.governance, govern.place_of(shop))
     kept = parts.settings.work_dir / "training-sets" / key[:16]
@@ -183,7 +184,7 @@ def _catalogue(parts: Parts, shop: Shop, recipe: Recipe) -> TrainingSet:
         return TrainingSet(kept)
     _check_capacity(parts, shop, recipe)
     downloads = Downloads(parts.settings.pictures_dir, shop.mapping.pictures)
-    return catalogue_set(shop, kept, recipe.governance, parts.settings.engine_url, downloads)
+    return catalogue_set(shop, kept, recipe.governance, parts.settings.engine_url, downloads, stamps)
 
 
 def _check_capacity(parts: Parts, shop: Shop, recipe: Recipe) -> None:
