@@ -46,11 +46,16 @@ def fill(home: Path, files: dict[str, str]) -> None:
 def stored() -> dict[str, str]:
     filesystem, path = fs.FileSystem.from_uri(f"{STORE}/immr-search/immr-3")
     found: dict[str, Any] = {}
-    for info in filesystem.get_file_info(fs.FileSelector(path, recursive=True)):
-        if info.type == fs.FileType.File:
-            with filesystem.open_input_stream(info.path) as file:
-                found[info.path.removeprefix(f"{path}/")] = file.read().decode()
+    for name in names():
+        with filesystem.open_input_stream(f"{path}/{name}") as file:
+            found[name] = file.read().decode()
     return found
+
+
+def names() -> set[str]:
+    filesystem, path = fs.FileSystem.from_uri(f"{STORE}/immr-search/immr-3")
+    found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
+    return {info.path.removeprefix(f"{path}/") for info in found if info.type == fs.FileType.File}
 
 
 def test_a_bento_is_copied_and_a_later_build_replaces_it(bento_home: Path) -> None:
@@ -83,21 +88,21 @@ def test_a_pod_that_starts_during_a_copy_finds_every_file(
     bento_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload(bento_home, TAG, STORE)
-    before = set(stored())
+    before = names()
     fill(bento_home, {"bento.yaml": "second", "src/new.py": "new"})
     (bento_home / "bentos/immr-search/immr-3/src/old.py").unlink()
     seen = []
     copy = shutil.copyfileobj
 
     def look_and_copy(*arguments: Any) -> None:
-        seen.append(set(stored()))
+        seen.append(names())
         copy(*arguments)
 
     monkeypatch.setattr(shutil, "copyfileobj", look_and_copy)
     upload(bento_home, TAG, STORE)
     assert len(seen) == 3 and all(before <= files for files in seen[:-1])
     assert seen[-1] >= {"bento.yaml", "src/version/query_encoder.onnx", "src/new.py"}
-    assert set(stored()) == {"bento.yaml", "src/version/query_encoder.onnx", "src/new.py"}
+    assert names() == {"bento.yaml", "src/version/query_encoder.onnx", "src/new.py"}
 
 
 def test_a_replacement_that_was_interrupted_is_not_taken_for_the_earlier_build(
