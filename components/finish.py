@@ -25,6 +25,7 @@ def finish(
     parts = connect(Settings())
     this = PipelineRun.of(parts.settings, run)
     outcome = this.outcome(status.state, deploys=deploy)
+    this.end(outcome)
     stopped = [] if outcome == "succeeded" else stop_training(parts, run)
     about = f"Recipe `{recipe}` on `{data_uri}`."
     parts.alerts.resume()

@@ -40,7 +40,9 @@ def start(
     def finding(started):
         return f"searchable with {started.version_id}: {counted(started.items, 'item')}"
 
-    started = PipelineRun.of(parts.settings, run).step("start", body, finding)
+    this = PipelineRun.of(parts.settings, run)
+    started = this.step("start", body, finding)
+    this.end("succeeded")
     shutil.copyfile(started.training_set / "report.html", catalogue_report.path)
     for name in ("items", "changed", "deleted", "rejected"):
         counts.log_metric(name, getattr(started, name))

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 PROGRESS = re.compile(r": (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+, .*/s")
 """A line of `immr.machine.progress_bar`."""
-TASK = re.compile(r"(?P<name>[\w-]+) …\s*")
+TASK = re.compile(r"\w+\[\d+\] (?P<name>[\w-]+) …\s*")
 """A step's first line in `pipelines.step_lines`."""
 
 

@@ -93,7 +93,7 @@ def run(
         )
         report(f"started run {made.run_id}", {"run": made.run_id}, as_json)
         return
-    with on_this_machine(Settings().home):
+    with on_this_machine(Settings().home, "refresh"):
         from pipelines.refresh import refresh
 
         refresh(data_uri=data if "://" in data else str(Path(data).absolute()), **values)
@@ -107,7 +107,7 @@ def decide(
 
     Example: python -m pipelines decide
     """
-    with on_this_machine(Settings().home):
+    with on_this_machine(Settings().home, "decide"):
         from pipelines.decide import decide as pipeline
 
         pipeline(apply=apply)
@@ -125,7 +125,7 @@ def catalogue(
     Example: python -m pipelines catalogue --changed new-items.parquet
     """
     uris = [str(Path(file).absolute()) if file else "" for file in (changed, deleted)]
-    with on_this_machine(Settings().home):
+    with on_this_machine(Settings().home, "catalogue"):
         from pipelines.catalogue import catalogue as pipeline
 
         pipeline(changed_uri=uris[0], deleted_uri=uris[1])
@@ -143,7 +143,7 @@ def start(
     Example: python -m pipelines start items.parquet
     """
     recipe = checked_recipe(recipe, on_cluster=False)
-    with on_this_machine(Settings().home):
+    with on_this_machine(Settings().home, "start"):
         from pipelines.start import start as pipeline
 
         pipeline(items_uri=items if "://" in items else str(Path(items).absolute()), recipe=recipe)

@@ -12,6 +12,7 @@ from typing import TextIO
 _COLOURS = re.compile(r"\x1b\[\d+m")
 _STARTED = re.compile(r" - INFO - Executing task '(?P<task>[\w-]+)'")
 _ENDED = re.compile(r" - (INFO|ERROR) - Task '[\w-]+' finished with status (?P<status>\w+)")
+_RUN = re.compile(r"\s+\"run\": \"(?P<run>[\w-]+)\",?")  # among the step's inputs
 _PROGRESS = re.compile(r"(?:\[KFP Executor [^\]]*\]: )?(?P<progress>\S.*: [\d,]+( of [\d,]+)? \w+, .*/s.*)")
 _NOT_OURS = re.compile(r"\[KFP Executor |[{}]|\S+:\d+: \w*Warning: |\d\d:\d\d:\d\d\.\d{3} - |-+$")
 _KEPT_LINES = 5
@@ -24,14 +25,16 @@ class StepLines(io.TextIOBase):
     Args:
         out: Where the lines for people go. On a terminal, a step's progress is one line that changes.
         log: Where every line goes.
-        recorded: What a step has recorded about itself by now, or about its failure; empty for nothing.
+        recorded: What a step has recorded about itself by now, or about its failure; empty for nothing. Takes the
+            run's id and the step.
+        name: Begins every line, because several pipelines may share a terminal.
     """
 
-    def __init__(self, out: TextIO, log: TextIO, recorded: Callable[[str], str]) -> None:
-        self._out, self._log, self._recorded = out, log, recorded
+    def __init__(self, out: TextIO, log: TextIO, recorded: Callable[[str, str], str], name: str) -> None:
+        self._out, self._log, self._recorded, self._name = out, log, recorded, name
         self._live = out.isatty()
         self._unfinished = ""
-        self._step = ""
+        self._run = self._step = ""
         self._began = 0.0
         self._said: list[str] = []  # the newest lines that the step itself printed
 
@@ -50,7 +53,7 @@ class StepLines(io.TextIOBase):
         if not self._step:
             return
         said = self._said if state == "done" else self._said[-1:]
-        found = self._recorded(self._step) or "; ".join(said)
+        found = self._recorded(self._run, self._step) or "; ".join(said)
         if state == "done" and self._step in _FOUND_NOTHING:
             found = ""
         took = _duration(time.monotonic() - self._began)
@@ -64,6 +67,8 @@ class StepLines(io.TextIOBase):
             self._show(f"{self._step} …", passing=True)
         elif ended := _ENDED.search(line):
             self.end_step("done" if ended["status"] == "SUCCESS" else "failed")
+        elif run := _RUN.fullmatch(line):
+            self._run = run["run"]
         elif progress := _PROGRESS.fullmatch(line.strip()):
             self._show(f"{self._step}: {progress['progress']}", passing=True)
         elif self._step:
@@ -72,6 +77,7 @@ class StepLines(io.TextIOBase):
                 self._said = [*self._said[1 - _KEPT_LINES :], said.strip()]
 
     def _show(self, line: str, passing: bool = False) -> None:
+        line = "\n".join(f"{self._name} {each}" for each in line.split("\n"))
         if self._live:
             shown = line[: shutil.get_terminal_size().columns - 1] if passing else f"{line}\n"
             self._out.write(f"\r\x1b[K{shown}")

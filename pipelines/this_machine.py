@@ -8,7 +8,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -28,8 +27,8 @@ _KEPT_RUNS = 5
 
 
 @contextmanager
-def on_this_machine(home: Path) -> Iterator[None]:
-    """Run pipelines called in the block on this machine, and print a line per step.
+def on_this_machine(home: Path, name: str) -> Iterator[None]:
+    """Run a pipeline called in the block on this machine, and print a line per step, after its name and process id.
 
     `pipeline` and `logs` below the home keep the artifacts and all output of the newest runs. SIGTERM stops the step,
     as Ctrl-C does.
@@ -41,10 +40,10 @@ def on_this_machine(home: Path) -> Iterator[None]:
     use_this_machine(root)
     logs.mkdir(parents=True, exist_ok=True)
     file = logs / f"pipeline-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
-    print(f"all output: {file}", flush=True)
+    called = f"{name}[{os.getpid()}]"
+    print(f"{called} all output: {file}", flush=True)
     with _without_old_runs(root, logs), file.open("w", encoding="utf-8") as log, _warnings_to(log):
-        began = time.time()
-        lines = StepLines(sys.stdout, log, lambda step: _recorded(home, step, began))
+        lines = StepLines(sys.stdout, log, lambda run, step: _recorded(home, run, step), called)
         try:
             with redirect_stdout(lines), _steps_end_on_sigterm():
                 yield
@@ -93,10 +92,9 @@ def _steps_end_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _recorded(home: Path, step: str, since: float) -> str:
-    """What a step of the newest run found, or why it failed and what to do about it."""
-    runs = oldest_first((home / "runs").glob("*/"))
-    records = PipelineRun(runs[-1]).records() if runs and runs[-1].stat().st_mtime >= since else []
+def _recorded(home: Path, run: str, step: str) -> str:
+    """What a step of this run found, or why it failed and what to do about it."""
+    records = PipelineRun(home / "runs" / run).records() if run else []
     return next(
         (
             "\n".join(filter(None, [each.error or each.finding, each.remedy]))

@@ -170,6 +170,45 @@ def test_a_receiver_that_speaks_no_http_gets_the_alert_once_it_does(
     assert receiver.texts == ["*a*\nb"]
 
 
+@pytest.mark.parametrize("answered", [b"", b"HTTP/1.1 503 Busy\r\n"])
+def test_a_receiver_that_drips_its_answer_holds_up_no_alert(
+    opened: Webhook, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, answered: bytes
+) -> None:
+    """The time limit was one for each read, so a byte now and then held delivery for hours."""
+    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.5)
+    stopped = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+
+        def drip() -> None:
+            connection, _ = slow.accept()
+            with connection:
+                connection.sendall(answered)
+                while not stopped.wait(0.05):
+                    try:
+                        connection.sendall(b"x")
+                    except OSError:
+                        return
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        monkeypatch.setattr(opened, "_url", f"http://127.0.0.1:{slow.getsockname()[1]}")
+        opened.send(Alert("a", "b"))
+        dripping.join(20)  # the sender gives up
+        gave_up = not dripping.is_alive()
+        stopped.set()
+    opened._url = receiver.url
+    until(lambda: receiver.texts == ["*a*\nb"])
+    assert gave_up
+
+
+def test_a_proxy_delivers_alerts(receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", receiver.url.removesuffix("/services/secret"))
+    hook = Webhook("http://hooks.example/services/secret", tmp_path / "alerts")
+    hook.send(Alert("a", "b"))
+    until(lambda: receiver.texts == ["*a*\nb"])
+    hook.close()
+
+
 def test_a_folder_that_cannot_be_read_for_a_while_ends_no_delivery(
     opened: Webhook, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,7 +8,7 @@ from immr.machine.progress_bar import ProgressBar
 
 
 def test_the_start_of_a_task_is_recognized() -> None:
-    task = TASK.fullmatch("train …\n")
+    task = TASK.fullmatch("refresh[123] train …\n")
     assert task is not None and task["name"] == "train"
 
 

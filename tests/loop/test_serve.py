@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import psutil
@@ -18,7 +20,7 @@ import pytest
 from immr.deploy.deployer import Deployment
 from immr.deploy.local import LocalDeployer
 from immr.deploy.readiness import not_ready_because
-from immr.errors import DeployError, ExperimentError
+from immr.errors import DeployError, ExperimentError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import load, save
 from immr.loop import serve as serve_verb
@@ -36,7 +38,7 @@ from immr.readout.decision import Verdict
 from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
 from immr.types import ModelVersion
-from immr.wiring import connect
+from immr.wiring import Parts, connect
 from tests.support import tiny_version
 from tests.support.patience import until
 from tests.support.stand_in_variant import stand_in
@@ -205,6 +207,40 @@ def test_a_command_that_is_changing_the_experiment_is_waited_for(
         follow()
         follow()
     assert caplog.messages == ["another command is changing the test; its result is followed once it ends"]
+
+
+def test_no_duty_depends_on_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While deployments could not be followed, no alert was sent, nothing was recovered, and no brake was pulled."""
+    called: list[str] = []
+
+    def duty(name: str) -> Callable[..., None]:
+        def fail(*_: object) -> None:
+            called.append(name)
+            raise {"follow": DeployError, "advance": KeyError}.get(name, ImmrError)(f"{name} failed")
+
+        return fail
+
+    parts = Parts.of(Settings(home=tmp_path), alerts=SimpleNamespace(resume=duty("alerts")))
+    for name in ("complete_interrupted", "advance"):
+        monkeypatch.setattr(serve_verb, name, duty(name))
+    monkeypatch.setattr(serve_verb._Follower, "_guard_ramp", duty("brake"))
+    server = SimpleNamespace(restart_if_exited=duty("gateway"))
+    follow = serve_verb._Follower(parts, SimpleNamespace(follow=duty("follow")), [server])  # type: ignore[arg-type,list-item]
+    for _ in range(2):
+        called.clear()
+        follow()
+        assert called == ["gateway", "follow", "alerts", "complete_interrupted", "advance", "brake"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "gateway failed",
+        "follow failed",
+        "alerts failed",
+        "complete_interrupted failed",
+        "unexpected: KeyError('advance failed')",
+        "brake failed",
+    ]
+    assert [bool(record.exc_info) for record in caplog.records] == [False, False, False, False, True, False]
 
 
 @pytest.mark.slow

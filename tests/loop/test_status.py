@@ -61,7 +61,7 @@ def test_status_and_models_of_a_running_test(tmp_path: Path) -> None:
 
     run = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke
     PipelineRun(tmp_path / "runs" / "killed")._record(StepRecord("train", "running"))
-    assert "step train is running, or was stopped" in run(app, ["status"]).stdout
+    assert "UTC, is running, or was killed; step train has not ended\n" in run(app, ["status"]).stdout
     done = run(app, ["status", "--json"])
     assert done.exit_code == 3  # neither version answers any more
     printed = json.loads(done.stdout)
@@ -86,7 +86,17 @@ def test_an_error_with_brackets_is_printed_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="shop"):
         PipelineRun(tmp_path / "runs" / "nightly").step("govern", fail)
     done = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke(app, ["status"])
-    assert "govern failed: ValueError: [/data/shop] is not a folder" in done.stdout
+    assert "UTC, failed; step govern failed: ValueError: [/data/shop] is not a folder" in done.stdout
+
+
+def test_a_run_that_the_gate_ended_succeeded_and_shows_the_gates_reason(tmp_path: Path) -> None:
+    """Its last step was shown as done, which did not tell it from a run that deployed a version."""
+    run = PipelineRun(tmp_path / "runs" / "nightly")
+    run.step("evaluate", lambda: "immr-3 is worse", finding=str, refused=bool)
+    run.step("materialize", lambda: None)
+    run.end("succeeded")
+    done = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke(app, ["status"])
+    assert "UTC, succeeded; step evaluate done: immr-3 is worse\n" in done.stdout
 
 
 def test_models_of_an_empty_registry(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_a_successful_run_is_summarized(run: PipelineRun, tmp_path: Path, state:
     assert "- evaluate: a finding" in text
     assert "[MLflow](http://mlflow.example/#/experiments?workflowType=machine_learning)" in text
     assert "again" not in text
+    assert run.ended() == "succeeded"
 
 
 def test_a_failed_run_names_the_step_and_the_error(run: PipelineRun, tmp_path: Path) -> None:
@@ -71,7 +72,8 @@ def test_sigterm_stops_the_step_too(tmp_path: Path) -> None:
         "from pipelines.this_machine import on_this_machine\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored below a script's background job
         "step = [sys.executable, '-c', 'import time; time.sleep(300)']\n"
-        f"with ends_on_ctrl_c(), on_this_machine(Path({str(tmp_path)!r})), subprocess.Popen(step) as process:\n"
+        f"home = Path({str(tmp_path)!r})\n"
+        "with ends_on_ctrl_c(), on_this_machine(home, 'decide'), subprocess.Popen(step) as process:\n"
         "    print(process.pid, file=sys.stderr, flush=True)\n"
         "    process.wait()\n"
     )
@@ -98,8 +100,14 @@ def test_a_failed_run_on_this_machine_ends_with_a_sentence(tmp_path: Path) -> No
     assert "Traceback" not in done.stdout + done.stderr
     (log,) = (tmp_path / "home" / "logs").glob("pipeline-*.log")
     lines = done.stdout.splitlines()
-    assert lines[0] == f"all output: {log}" and str(log) in done.stderr
-    assert [line.split(",")[0] for line in lines if " s" in line] == ["govern failed", "finish done"]
+    run = lines[0].split()[0]
+    assert run == f"refresh[{log.stem.rpartition('-')[2]}]"
+    assert lines[0].endswith(f"all output: {log}") and str(log) in done.stderr
+    assert [line.split(",")[0] for line in lines if " s" in line] == [
+        f"{run} govern failed",
+        f"{run} finish done",
+    ]
+    assert all(line.startswith(run) for line in lines)
     assert "Traceback" in log.read_text()
     (page,) = (tmp_path / "home" / "pipeline").glob("*/finish/summary")
     assert "Step `govern` failed" in page.read_text() and "nothing" in page.read_text()

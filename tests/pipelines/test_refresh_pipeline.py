@@ -56,7 +56,7 @@ def refresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: bool, **par
     monkeypatch.setenv("IMMR_PIPELINE_RETRIES", "2")
     monkeypatch.setenv("PATH", os.environ["PATH"])
     monkeypatch.setattr(subprocess_task_handler, "run_local_subprocess", steps)
-    with on_this_machine(tmp_path):
+    with on_this_machine(tmp_path, "refresh"):
         from pipelines.refresh import refresh
 
         refresh(**parameters)

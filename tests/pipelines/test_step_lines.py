@@ -14,7 +14,10 @@ GOVERN = """\
 
     [KFP Executor 2026-11-28 21:02:26,353 INFO]: Got executor_input:
     {
-        "inputs": {}
+        "inputs": {
+            "parameterValues": {
+                "run": "92738062",
+                "recipe": "concept"
     }
     [KFP Executor 2026-11-28 21:02:30,000 INFO]: checking items: 1,280 of 2,640 rows, 31.2 rows/s, 44 s left
     /immr/numpy.py:12: RuntimeWarning: this is slow
@@ -34,7 +37,7 @@ class Terminal(io.StringIO):
 def shown(text: str, out: io.StringIO, recorded: str = "") -> list[str]:
     """What is printed if the text arrives in small pieces; checks that the log has all of it."""
     log = io.StringIO()
-    lines = StepLines(out, log, lambda step: recorded)
+    lines = StepLines(out, log, lambda run, step: recorded if run == "92738062" else "", "refresh[7]")
     for start in range(0, len(text), 7):
         lines.write(text[start : start + 7])
     assert len(log.getvalue().splitlines()) == len(text.splitlines()) and "\x1b" not in log.getvalue()
@@ -43,19 +46,22 @@ def shown(text: str, out: io.StringIO, recorded: str = "") -> list[str]:
 
 def test_a_step_is_a_line_with_its_state_time_and_finding() -> None:
     assert shown(GOVERN + DONE, io.StringIO()) == [
-        "govern …",
-        "govern: checking items: 1,280 of 2,640 rows, 31.2 rows/s, 44 s left",
-        "govern done, 0 s: 81 classes",
+        "refresh[7] govern …",
+        "refresh[7] govern: checking items: 1,280 of 2,640 rows, 31.2 rows/s, 44 s left",
+        "refresh[7] govern done, 0 s: 81 classes",
     ]
-    assert shown(GOVERN + DONE, io.StringIO(), "12 photos")[-1] == "govern done, 0 s: 12 photos"
+    assert shown(GOVERN + DONE, io.StringIO(), "12 photos")[-1] == "refresh[7] govern done, 0 s: 12 photos"
 
 
 def test_a_failed_step_ends_with_its_error() -> None:
     """A second branch's step has a number, which is not part of its name."""
-    assert shown(PACKAGE + FAILED, io.StringIO()) == ["package …", "package failed, 0 s: ValueError: no disk"]
+    assert shown(PACKAGE + FAILED, io.StringIO()) == [
+        "refresh[7] package …",
+        "refresh[7] package failed, 0 s: ValueError: no disk",
+    ]
 
 
 def test_a_terminal_keeps_one_line_per_step() -> None:
     [line] = shown(GOVERN + DONE, Terminal())
-    assert line.rpartition("\x1b[K")[2] == "govern done, 0 s: 81 classes"
-    assert line.startswith("\r\x1b[Kgovern …\r\x1b[Kgovern: checking items")
+    assert line.rpartition("\x1b[K")[2] == "refresh[7] govern done, 0 s: 81 classes"
+    assert line.startswith("\r\x1b[Krefresh[7] govern …\r\x1b[Krefresh[7] govern: checking items")

@@ -9,25 +9,33 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import ssl
 import threading
 from collections.abc import Iterator
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpcore
 
 from immr.alerts.alert import Alert
 from immr.alerts.waiting_alerts import WaitingAlerts, is_old
 from immr.machine.backoff import pause_s
+from immr.machine.deadline import DeadlineNetwork
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0  # for the whole request
 FIRST_PAUSE_S, MAX_PAUSE_S = 1.0, 60.0
 _GRACE_S = 3.0  # for delivery when the process ends
 _TEMPORARY = (408, 425, 429)
+_NETWORK_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
 
 
 class Webhook:
@@ -36,7 +44,6 @@ class Webhook:
     def __init__(self, url: str, folder: Path, first_pause_s: float = FIRST_PAUSE_S) -> None:
         """`url` is a secret: it is never logged. `folder` holds the alerts that wait."""
         self._url, self._waiting, self._first_pause_s = url, WaitingAlerts(folder), first_pause_s
-        self._opener = build_opener(_NoRedirects())
         self._wake, self._closing = threading.Event(), threading.Event()
         self._starting = threading.Lock()
         self._worker: threading.Thread | None = None
@@ -102,20 +109,18 @@ class Webhook:
 
     def _post(self, content: bytes) -> bool:
         """Whether the alert is done with: delivered, or permanently refused."""
-        request = Request(self._url, content, {"Content-Type": "application/json"})
         try:
-            with self._opener.open(request, timeout=TIMEOUT_S):
-                return True
-        except HTTPError as error:
-            with error:
-                temporary = error.code >= 500 or error.code in _TEMPORARY
-            log.warning("%s answered %d to an alert", self._host, error.code)
-            if not temporary:
-                log.error("%s refuses alerts: check IMMR_ALERT_URL", self._host)
-            return not temporary
-        except (OSError, ValueError, HTTPException) as error:
+            status = _status_of(self._url, content)
+        except (OSError, ValueError, *_NETWORK_ERRORS) as error:
             log.warning("could not deliver an alert to %s: %s", self._host, type(error).__name__)
             return False
+        if 200 <= status < 300:
+            return True
+        temporary = status >= 500 or status in _TEMPORARY
+        log.warning("%s answered %d to an alert", self._host, status)
+        if not temporary:
+            log.error("%s refuses alerts: check IMMR_ALERT_URL", self._host)
+        return not temporary
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:
@@ -134,8 +139,26 @@ class Webhook:
         return urlsplit(self._url).hostname or "the webhook"
 
 
-class _NoRedirects(HTTPRedirectHandler):
-    """A redirected POST would arrive as a GET."""
+def _status_of(url: str, content: bytes) -> int:
+    """POST; the status of the answer. A redirect is not followed, because it would make it a GET."""
+    network = DeadlineNetwork()
+    network.start(TIMEOUT_S)
+    headers = [("Content-Type", "application/json")]
+    with (
+        _connections(url, network) as pool,
+        pool.stream("POST", url, headers=headers, content=content) as answer,
+    ):
+        return answer.status
 
-    def redirect_request(self, *arguments: Any) -> None:
-        return None
+
+def _connections(url: str, network: DeadlineNetwork) -> httpcore.ConnectionPool:
+    """Through the proxy that HTTPS_PROXY and its siblings name, if there is one."""
+    trusted = ssl.create_default_context()
+    host = urlsplit(url).hostname or ""
+    proxy = "" if proxy_bypass(host) else getproxies().get(urlsplit(url).scheme, "")
+    if not proxy:
+        return httpcore.ConnectionPool(ssl_context=trusted, network_backend=network)
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    login = (unquote(parts.username or ""), unquote(parts.password or "")) if parts.username else None
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return httpcore.HTTPProxy(address, proxy_auth=login, ssl_context=trusted, network_backend=network)

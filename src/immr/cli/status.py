@@ -153,9 +153,10 @@ def _print(found: Status) -> None:
     else:
         run = found.last_run
         finding = f": {escape(run.finding)}" if run.finding else ""
-        state = "is running, or was stopped" if run.state == "running" else run.state
+        outcome = run.outcome or "is running, or was killed"
+        step = f"step {run.step} {'has not ended' if run.state == 'running' else run.state}{finding}"
         console.print(
-            f"last pipeline run {run.run}, {run.changed:%Y-%m-%d %H:%M} UTC, step {run.step} {state}{finding}",
+            f"last pipeline run {run.run}, {run.changed:%Y-%m-%d %H:%M} UTC, {outcome}; {step}",
             highlight=False,
         )
     for problem in found.problems:

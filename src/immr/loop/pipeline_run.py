@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from immr.alerts.alert import Alert
 from immr.errors import CapacityError, DataError, ImmrError, IndexMismatchError, RecipeError, SettingsError
@@ -39,6 +39,7 @@ _PERMANENT = (
     SettingsError,
     IndexMismatchError,
 )  # retrying cannot help
+_OUTCOME = "outcome"
 _KEPT_RUNS = 50
 _KILLED = (
     "If the run's graph shows `OOMKilled` for it, give it more memory with "
@@ -145,6 +146,16 @@ class PipelineRun:
         ends_early = not deploys or "package" not in last
         whole = state in ("SUCCEEDED", "COMPLETE") or (state == "RUNNING" and ends_early and done >= last)
         return "succeeded" if whole else "stopped"
+
+    def end(self, outcome: Outcome) -> None:
+        """Record how the run ended, for `ended`."""
+        write_atomically(self.folder / _OUTCOME, outcome)
+
+    def ended(self) -> Outcome | None:
+        """How the run ended; None while it runs, and for a run that was killed."""
+        if (self.folder / _OUTCOME).is_file():
+            return cast(Outcome, (self.folder / _OUTCOME).read_text())
+        return "failed" if any(record.state == "failed" for record in self.records()) else None
 
     def page(self, settings: Settings, about: str, outcome: Outcome, stopped_jobs: list[str]) -> str:
         """Markdown summary: how the run ended, what to do about it, what each step found and used."""

@@ -99,34 +99,44 @@ class Application:
 
 
 class _Follower:
-    """Follows changes that other processes make, and restarts what has exited; logs each failure once."""
+    """Follows changes that other processes make, and restarts what has exited.
+
+    A duty that fails keeps no other from its work. Each failure is logged once.
+    """
 
     def __init__(
         self, parts: Parts, deployer: LocalDeployer, servers: Sequence[processes.Server] = ()
     ) -> None:
         self._parts, self._deployer, self._servers = parts, deployer, servers
-        self._failure = ""
+        self._failures: set[str] = set()
         self._next_check = 0.0
 
     def __call__(self) -> None:
-        try:
-            for server in self._servers:
-                server.restart_if_exited()
-            _experiment(self._parts, self._deployer.follow())
-            self._parts.alerts.resume()
-            complete_interrupted(self._parts)
-            advance(self._parts)
-            self._guard_ramp()
-            self._failure = ""
-        except ExperimentBusyError:
-            self._log_once("another command is changing the test; its result is followed once it ends")
-        except (ImmrError, OSError) as error:
-            self._log_once(str(error))
+        duties: tuple[Callable[[], object], ...] = (
+            *(server.restart_if_exited for server in self._servers),
+            self._follow_deployments,
+            self._parts.alerts.resume,
+            lambda: complete_interrupted(self._parts),
+            lambda: advance(self._parts),
+            self._guard_ramp,
+        )
+        failures: dict[str, Exception | None] = {}  # with the exception if only its traceback explains it
+        for duty in duties:
+            try:
+                duty()
+            except ExperimentBusyError:
+                failures["another command is changing the test; its result is followed once it ends"] = None
+            except (ImmrError, OSError) as error:
+                failures[str(error)] = None
+            except Exception as error:  # any error: shoppers are being served
+                failures[f"unexpected: {error!r}"] = error
+        for failure, unexpected in failures.items():
+            if failure not in self._failures:
+                log.warning("%s", failure, exc_info=unexpected)
+        self._failures = set(failures)
 
-    def _log_once(self, failure: str) -> None:
-        if failure != self._failure:
-            log.warning("%s", failure)
-        self._failure = failure
+    def _follow_deployments(self) -> None:
+        _experiment(self._parts, self._deployer.follow())
 
     def _guard_ramp(self) -> None:
         """A ramp advances and ends by itself."""

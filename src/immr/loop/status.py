@@ -15,7 +15,7 @@ from immr.loop.evaluate import GATE_PASSED
 from immr.loop.experiment.aa import COPY_OF
 from immr.loop.experiment.queue import Waiting, waiting
 from immr.loop.experiment.start import answers
-from immr.loop.pipeline_run import PipelineRun
+from immr.loop.pipeline_run import Outcome, PipelineRun
 from immr.loop.rank import RANKER
 from immr.packaging import bento
 from immr.storage.file_ages import oldest_first
@@ -61,9 +61,10 @@ class Run:
     """The newest pipeline run."""
 
     run: str
-    state: str  # "done", "failed", or "running": then a step runs, or was killed
-    step: str  # the last one
-    finding: str
+    outcome: Outcome | None  # None while it runs, and for a run that was killed
+    step: str  # the one that failed or refused the version, else the last one
+    state: str  # of this step: "done", "failed", or "running": then it runs, or was killed
+    finding: str  # of this step; its error, if it failed
     changed: datetime
 
 
@@ -188,7 +189,9 @@ def _last_run(settings: Settings) -> Run | None:
     if not runs:
         return None
     newest = runs[-1]
-    records = PipelineRun(newest).records()
-    last = next((each for each in records if each.state == "failed"), records[-1])
+    run = PipelineRun(newest)
+    records = run.records()
+    telling = (each for each in records if each.state == "failed" or each.refused)
+    last = next(telling, records[-1])
     changed = datetime.fromtimestamp(newest.stat().st_mtime, UTC)
-    return Run(newest.name, last.state, last.step, last.error or last.finding, changed)
+    return Run(newest.name, run.ended(), last.step, last.state, last.error or last.finding, changed)

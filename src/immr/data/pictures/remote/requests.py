@@ -14,9 +14,9 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 import httpcore
 
 from immr.data.mapping.shop_map import PictureRules
-from immr.data.pictures.remote.deadline import DeadlineNetwork
 from immr.data.pictures.remote.public_network import ForbiddenAddressError, PublicNetwork
 from immr.errors import ContractError
+from immr.machine.deadline import DeadlineNetwork
 
 _ACCEPTED = "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/*;q=0.1"  # servers choose by it
 _OURS = {"User-Agent": "immr", "Accept": _ACCEPTED}  # of every request
