@@ -10,8 +10,8 @@ def train(
     run: str,
     training_set: dsl.Input[dsl.Dataset],
     recipe: str,
-    workers: int,
-    gpus_per_worker: int,
+    processes: int,
+    gpus_per_process: int,
     model: dsl.Output[dsl.Model],
 ):
     """Train a recipe's towers and register them in MLflow; `model` describes the version."""
@@ -28,11 +28,11 @@ def train(
     from immr.wiring import connect
 
     settings = Settings()
-    launch_url = for_run(settings.launch_url, run, gpus_per_worker)
+    launch_url = for_run(settings.launch_url, run, gpus_per_process)
     parts = connect(settings.model_copy(update={"launch_url": launch_url}))
 
     def body():
-        chosen = recipes.with_processes(recipes.by_name(recipe), workers)
+        chosen = recipes.with_processes(recipes.by_name(recipe), processes)
         return train(parts, TrainingSet(Path(training_set.metadata["folder"])), chosen, run)
 
     version = PipelineRun.of(parts.settings, run).step("train", body, finding=lambda made: made.id)

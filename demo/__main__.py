@@ -27,8 +27,9 @@ from immr.errors import DeployError, ImmrError
 from immr.experiment.definition import MIN_DAYS, Variant
 from immr.loop import govern, serve
 from immr.loop.evaluate import evaluation_of
+from immr.loop.experiment.decide import decide
 from immr.loop.materialize import push
-from immr.loop.watch import Watched, watch
+from immr.loop.watch import Watched
 from immr.machine import processes
 from immr.machine.ctrl_c import ends_on_ctrl_c
 from immr.machine.wording import counted
@@ -184,7 +185,7 @@ def _shop(story: Narration, labelled: LabelledSet, gateway_url: str, options: Op
 
 def _decide(story: Narration, parts: Parts, shop: Path) -> Watched:
     with story.chapter("watch", "Readout, decision, fresh features"):
-        watched = watch(parts)
+        watched = decide(parts)
         push(parts, _training_set(parts, watched), shop)
     for side in watched.readout.variants:
         rate = side.ctr

@@ -26,12 +26,12 @@ from pipelines.options import (
     Gpus,
     Namespace,
     OnClusterAsJson,
+    Processes,
     Rank,
     Recipe,
     ServiceAccount,
     Share,
     Version,
-    Workers,
     checked_recipe,
     parameters,
 )
@@ -59,8 +59,8 @@ def compile_all(
 def run(
     data: Annotated[str, typer.Argument(help="Your tables, as for `immr govern`: a folder, URL or mapping.")],
     recipe: Recipe = "concept",
-    workers: Workers = 2,
-    gpus_per_worker: Gpus = 0,
+    processes: Processes = 2,
+    gpus_per_process: Gpus = 0,
     gate_margin: GateMargin = -0.05,
     rank: Rank = False,
     deploy: Deploy = True,
@@ -79,7 +79,7 @@ def run(
     Example: python -m pipelines run my-shop --recipe concept
     """
     recipe = checked_recipe(recipe, on_cluster)
-    values = parameters(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share)
+    values = parameters(recipe, processes, gpus_per_process, gate_margin, rank, deploy, share)
     if on_cluster:
         client = kubeflow.connect(endpoint)
         pipeline, uploaded = kubeflow.upload(client, "refresh", version, namespace)
@@ -176,8 +176,8 @@ def schedule(
         ),
     ] = "0 0 3 * * *",
     recipe: Recipe = "concept",
-    workers: Workers = 2,
-    gpus_per_worker: Gpus = 0,
+    processes: Processes = 2,
+    gpus_per_process: Gpus = 0,
     gate_margin: GateMargin = -0.05,
     rank: Rank = False,
     deploy: Deploy = True,
@@ -202,7 +202,7 @@ def schedule(
         max_concurrency=1,
         no_catchup=True,
         params={"data_uri": data}
-        | parameters(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share),
+        | parameters(recipe, processes, gpus_per_process, gate_margin, rank, deploy, share),
         pipeline_id=pipeline,
         version_id=uploaded,
         service_account=service_account or None,
@@ -227,8 +227,8 @@ def on_new_data(
         ),
     ] = False,
     recipe: Recipe = "concept",
-    workers: Workers = 2,
-    gpus_per_worker: Gpus = 0,
+    processes: Processes = 2,
+    gpus_per_process: Gpus = 0,
     gate_margin: GateMargin = -0.05,
     rank: Rank = False,
     deploy: Deploy = True,
@@ -249,7 +249,7 @@ def on_new_data(
     client = kubeflow.connect(endpoint)
     experiment = client.create_experiment("immr", namespace=namespace or None).experiment_id
     values = {"data_uri": data} | parameters(
-        recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share
+        recipe, processes, gpus_per_process, gate_margin, rank, deploy, share
     )
 
     def start(name: str) -> str:

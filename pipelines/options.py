@@ -31,9 +31,7 @@ Version = Annotated[
 Recipe = Annotated[
     str, typer.Option(metavar="RECIPE", help="A built-in recipe, or a TOML file that the steps can read.")
 ]
-Workers = Annotated[
-    int, typer.Option("--workers", "--processes", metavar="COUNT", help="Training processes.")
-]
+Processes = Annotated[int, typer.Option(metavar="COUNT", help="Training processes.")]
 Gpus = Annotated[
     int, typer.Option(metavar="COUNT", help="GPUs reserved for each training process on a cluster.")
 ]
@@ -84,8 +82,8 @@ def checked_recipe(recipe: str, on_cluster: bool) -> str:
 
 def parameters(
     recipe: str,
-    workers: int,
-    gpus_per_worker: int,
+    processes: int,
+    gpus_per_process: int,
     gate_margin: float,
     rank: bool,
     deploy: bool,
@@ -94,8 +92,8 @@ def parameters(
     """The refresh pipeline's parameters except the data."""
     return {
         "recipe": recipe,
-        "workers": workers,
-        "gpus_per_worker": gpus_per_worker,
+        "processes": processes,
+        "gpus_per_process": gpus_per_process,
         "gate_margin": gate_margin,
         "rank": rank,
         "deploy": deploy,

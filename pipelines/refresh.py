@@ -34,8 +34,8 @@ def _release(run: str, model: Any, training_set: Any, recipe: Any, deploy: Any, 
 def refresh(
     data_uri: str = "/immr/data/shop",
     recipe: str = "concept",
-    workers: int = 2,
-    gpus_per_worker: int = 0,
+    processes: int = 2,
+    gpus_per_process: int = 0,
     gate_margin: float = -0.05,
     rank: bool = False,
     deploy: bool = True,
@@ -46,8 +46,8 @@ def refresh(
     Args:
         data_uri: Folder or URL of items, queries and impressions, or a mapping (docs/data-contract.md).
         recipe: Name of a built-in recipe (`concept`, `image_only`, …), or a TOML file that the steps can read.
-        workers: Training processes.
-        gpus_per_worker: GPUs reserved for each training process on a cluster.
+        processes: Training processes.
+        gpus_per_process: GPUs reserved for each training process on a cluster.
         gate_margin: The gate passes if the lower bound of (candidate − champion) is above this.
         rank: Also learn a ranker from the click log; it is used only if it beats the hand-tuned weights.
         deploy: Deploy a version that passes; otherwise it is only packaged and indexed.
@@ -62,8 +62,8 @@ def refresh(
             run=run,
             training_set=training_set,
             recipe=recipe,
-            workers=workers,
-            gpus_per_worker=gpus_per_worker,
+            processes=processes,
+            gpus_per_process=gpus_per_process,
         )
         model = trained.outputs["model"]
         judged = components.evaluate(

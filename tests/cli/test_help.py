@@ -44,7 +44,7 @@ def test_help_names_values_in_words_and_ends_with_an_example(
 ) -> None:
     code, shown = run(command, "--help")
     assert code == 0
-    assert re.findall(r"<\w|\{\w|\b(?:TEXT|INTEGER|FLOAT|BOOLEAN)\b", shown) == []
+    assert re.findall(r"<\w|\{\w|[<>]=|\b(?:TEXT|INTEGER|FLOAT|BOOLEAN)\b", shown) == []
     assert [line for line in shown.splitlines() if line.strip()][-1].strip().startswith("Example: python -m ")
 
 
@@ -70,6 +70,7 @@ def test_an_error_is_one_sentence(run: Callable[..., tuple[Any, str]]) -> None:
         ["items.csv", "--share", "0.2"],
         ["--items", "items.csv", "--weight", "0.2"],
         ["--items=items.csv", "--weight=0.2"],
+        ["items.csv", "--share", "0.2", "--workers", "2", "--gpus-per-worker=2"],
     ],
 )
 def test_options_have_their_earlier_names_too(given: list[str]) -> None:
@@ -78,7 +79,8 @@ def test_options_have_their_earlier_names_too(given: list[str]) -> None:
     app = Commands(add_completion=False)
 
     @app.command()
-    def search(items: str, share: float = 1.0) -> None:
+    def search(items: str, share: float = 1.0, processes: int = 0, gpus_per_process: int = 0) -> None:
+        assert processes == gpus_per_process
         found.append((items, share))
 
     assert CliRunner().invoke(app, given).exit_code == 0

@@ -10,16 +10,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from immr.cli import app
 from immr.cli.application import COMMANDS
+from immr.cli.help import EARLIER_COMMANDS
 from immr.settings import Settings
 from immr.wiring import connect
 
 HEAVY = {
     "duckdb", "feast", "httpx", "kfp", "mlflow", "numpy", "pandas", "pyarrow", "qdrant_client", "sklearn", "torch"
 }  # fmt: skip
-STEPS = ("govern", "train", "evaluate", "package", "index", "materialize", "deploy", "watch")
+STEPS = ("govern", "train", "evaluate", "package", "index", "materialize", "deploy")
 
 
 def immr(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -46,6 +48,14 @@ def test_the_help_lists_every_command_of_every_module() -> None:
         commands = getattr(importlib.import_module(f"immr.cli.{module}"), "app", None)
         if commands is not None:
             assert set(typer.main.get_group(commands).commands) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("earlier", EARLIER_COMMANDS)
+def test_commands_have_their_earlier_names_too(earlier: str) -> None:
+    present = EARLIER_COMMANDS[earlier]
+    command = [part for part in present if not part.startswith("--")]
+    shown, expected = (CliRunner().invoke(app, [*one, "--help"]).stdout for one in ([earlier], command))
+    assert shown == expected and f"immr {' '.join(command)}" in shown
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from immr.datasets.synthetic import SyntheticRecipe
 from immr.datasets.synthetic import load as load_synthetic
 from immr.deploy.local import LocalDeployer
 from immr.experiment.definition import Experiment, Variant, save
-from immr.loop.watch import watch
+from immr.loop.experiment.decide import decide
 from immr.machine import processes
 from immr.settings import Settings
 from immr.wiring import connect
@@ -147,7 +147,7 @@ def test_clicks_become_a_readout_and_a_decision(gateway: str, two_versions: Shop
     report = play(gateway, two_versions.photos, shoppers=40, concurrency=2)
     assert report.errors == 0 and report.clicks > 0
 
-    watched = watch(connect(two_versions.settings))
+    watched = decide(connect(two_versions.settings))
     users = {side.name: side.users for side in watched.readout.variants}
     assert set(users) == {"champion", "challenger"} and sum(users.values()) >= 40
     assert sum(side.clicks for side in watched.readout.variants) >= report.clicks

@@ -53,8 +53,8 @@ def test_every_parameter_has_a_default(spec: dict[str, Any]) -> None:
     assert set(parameters) == {
         "data_uri",
         "recipe",
-        "workers",
-        "gpus_per_worker",
+        "processes",
+        "gpus_per_process",
         "gate_margin",
         "rank",
         "deploy",

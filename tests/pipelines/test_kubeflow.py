@@ -39,7 +39,16 @@ def pipelines(server: Kept, *arguments: str) -> str:
 @pytest.mark.usefixtures("already_compiled")
 def test_run_and_schedule_use_the_version_that_was_uploaded(server: Kept) -> None:
     kubeflow.upload(kubeflow.connect(server.url), "refresh", "2026-01")
-    run = ["run", "/immr/data/shop", "--on-cluster", "--version", "2026-01", "--workers", "4", "--no-deploy"]
+    run = [
+        "run",
+        "/immr/data/shop",
+        "--on-cluster",
+        "--version",
+        "2026-01",
+        "--processes",
+        "4",
+        "--no-deploy",
+    ]
     assert "started run runs-1" in pipelines(server, *run)
     schedule = ["schedule", "/immr/data/shop", "--version", "2026-01", "--cron", "0 0 4 * * *"]
     output = pipelines(server, *schedule, "--service-account", "immr-pipeline")
@@ -54,7 +63,7 @@ def test_run_and_schedule_use_the_version_that_was_uploaded(server: Kept) -> Non
         assert made["runtime_config"]["parameters"]["data_uri"] == "/immr/data/shop"
     assert started.get("service_account") is None  # Kubeflow's own, as for a run from the UI
     assert recurring["service_account"] == "immr-pipeline"
-    assert started["runtime_config"]["parameters"]["workers"] == 4
+    assert started["runtime_config"]["parameters"]["processes"] == 4
     assert started["runtime_config"]["parameters"]["deploy"] is False
     assert recurring["trigger"]["cron_schedule"]["cron"] == "0 0 4 * * *"
     assert (recurring["max_concurrency"], recurring["no_catchup"]) == (1, True)

@@ -64,11 +64,13 @@ def watched(server: Kept, shop: Path) -> NewData:
 
 
 def test_the_same_data_start_one_run(server: Kept, shop: Path) -> None:
-    assert "started run runs-1" in once(server, shop, "--workers", "4", "--service-account", "immr-pipeline")
+    assert "started run runs-1" in once(
+        server, shop, "--processes", "4", "--service-account", "immr-pipeline"
+    )
     assert "no new data: run runs-1" in once(server, shop)
     [run] = server.runs
     assert run["runtime_config"]["parameters"]["data_uri"] == str(shop)
-    assert run["runtime_config"]["parameters"]["workers"] == 4
+    assert run["runtime_config"]["parameters"]["processes"] == 4
     assert run["service_account"] == "immr-pipeline"
 
 

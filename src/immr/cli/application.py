@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from immr import __version__
-from immr.cli.help import Command, Commands, Group
+from immr.cli.help import EARLIER_COMMANDS, Command, Commands, Group
 from immr.errors import ImmrError
 
 _PANELS = {
@@ -32,7 +32,7 @@ _PANELS = {
         "index": ("index:index_app", "Build and verify a version's collection, or delete old ones."),
         "materialize": (
             "ranking:app",
-            "Write item features of the click log's last seven days to the online store.",
+            "Compute features of items from clicks, and write them to the online store.",
         ),
         "deploy": (
             "loop:app",
@@ -49,17 +49,12 @@ _PANELS = {
             "Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.",
         ),
         "items": ("items:items_app", "Change the catalogue: add, replace and delete items."),
-        "push": ("ranking:app", "Update the online features from the click log and the event log."),
-        "forget": ("ranking:app", "Delete a user's features, and never compute any again."),
+        "features": ("ranking:features_app", "Delete a user's features, and never compute any again."),
     },
     "A/B tests and monitoring": {
         "experiment": (
             "experiment.commands:experiment_app",
             "Plan, start, ramp, read out, decide and stop A/B tests.",
-        ),
-        "watch": (
-            "experiment.commands:app",
-            "Read out the running test, and log a decision without carrying it out.",
         ),
         "drift": (
             "events:app",
@@ -103,6 +98,10 @@ class _Root(Group):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _Commands(COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See `click.Group.resolve_command`; a command also has its earlier name."""
+        return super().resolve_command(ctx, [*EARLIER_COMMANDS.get(args[0], args[:1]), *args[1:]])
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """List the commands by `_PANELS`."""

@@ -112,7 +112,7 @@ def drift(
     ctx: typer.Context,
     training_set: SetFolder,
     model: ModelName = "champion",
-    days: Annotated[float, typer.Option(metavar="DAYS", help="How many days to look back.")] = 7.0,
+    days: Annotated[float, typer.Option(metavar="DAYS", help="How many days to look back.")] = 7,
     as_csv: AsCsv = False,
     parquet: ParquetFile = None,
     as_json: AsJson = False,

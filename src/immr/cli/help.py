@@ -13,12 +13,23 @@ from immr.errors import ImmrError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _EXAMPLE = "Example: "
-_EARLIER_NAMES = {"--weight": "--share", "--items": ""}
+_EARLIER_NAMES = {
+    "--weight": "--share",
+    "--items": "",
+    "--workers": "--processes",
+    "--gpus-per-worker": "--gpus-per-process",
+}
 """Options that scripts may still use, and what they are called now; nothing for what is an argument now."""
+EARLIER_COMMANDS = {
+    "push": ("materialize", "--events"),
+    "forget": ("features", "delete"),
+    "watch": ("experiment", "decide"),
+}
+"""Commands of `immr` that scripts may still use, and how they are written now."""
 
 
 class _PlainHelp:
-    """For a command or a group: words for people, where typer prints `<bool>`, `<path>` and `{data}`."""
+    """For a command or a group: words for people, where typer prints `<bool>`, `<path>`, `{data}` and `[x>=1]`."""
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         """The help may end with a paragraph `Example: …`."""
@@ -36,7 +47,9 @@ class _PlainHelp:
             if isinstance(parameter, TyperArgument):
                 parameter.metavar = parameter.metavar or parameter.name.upper()
                 parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
-            elif parameter.is_flag:
+                continue
+            parameter.min = parameter.max = None  # only for display: the option's type checks the range
+            if parameter.is_flag:
                 parameter.metavar = ""
         return parameters
 

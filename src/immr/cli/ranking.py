@@ -27,6 +27,10 @@ from immr.loop import materialize as materialize_verb
 from immr.loop import rank as rank_verb
 
 app = Commands()
+features_app = Commands(
+    no_args_is_help=True,
+    help="Delete a user's features, and never compute any again.\n\nExample: immr features delete user-17",
+)
 
 _ForPersonal = Annotated[
     str,
@@ -46,43 +50,26 @@ def materialize(
     data: DataSource,
     mapping: MapFile = None,
     recipe: _ForPersonal = "",
+    events: Annotated[
+        bool,
+        typer.Option("--events", help="Also count the event log. The first run must be without this option."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write item features, and user features for a personal ranker, from a click log to the online store.
+    """Compute features of items, and of users for a personal ranker, from clicks; write them to the online store.
 
-    Example: immr materialize training-set my-shop
+    Those of items count the click log's last seven days.
+
+    Example: immr materialize training-set my-shop --events
     """
-    made = materialize_verb.materialize(
-        parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping), _personal(recipe)
-    )
+    write = materialize_verb.push if events else materialize_verb.materialize
+    personal = recipes.by_name(recipe).ranker.personal if recipe else None
+    made = write(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping), personal)
     report(made.sentence, asdict(made), as_json)
 
 
-@app.command()
-def push(
-    ctx: typer.Context,
-    training_set: SetFolder,
-    data: DataSource,
-    mapping: MapFile = None,
-    recipe: _ForPersonal = "",
-    as_json: AsJson = False,
-) -> None:
-    """Update the online features from the click log and the event log.
-
-    Example: immr push training-set my-shop
-    """
-    shop = Shop.of(data, mapping)
-    made = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), shop, _personal(recipe))
-    report(made.sentence, asdict(made), as_json)
-
-
-def _personal(recipe: str) -> bool | None:
-    """Whether users get features; None without a recipe."""
-    return recipes.by_name(recipe).ranker.personal if recipe else None
-
-
-@app.command()
-def forget(
+@features_app.command("delete")
+def features_delete(
     ctx: typer.Context,
     user_id: Annotated[
         str, typer.Argument(help="The shop's user id, or the part of a visitor's cookie before the dot.")
@@ -91,7 +78,7 @@ def forget(
 ) -> None:
     """Delete a user's features from the online store, and never compute any again.
 
-    Example: immr forget user-17
+    Example: immr features delete user-17
     """
     if not user_id.strip():  # an unset variable in a script would report a deletion that never took place
         raise typer.BadParameter("is empty: give the `user_id` of the user's searches", param_hint="USER_ID")

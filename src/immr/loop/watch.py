@@ -36,19 +36,6 @@ class Watched:
     segments: tuple[Segment, ...] = ()
 
 
-def watch(parts: Parts) -> Watched:
-    """Read out the experiment, and write the decision on a running test to the promotion log.
-
-    Raises:
-        ExperimentError: There is no experiment, or its file is wrong.
-        EventLogError: The event log does not answer.
-    """
-    watched = read_out(parts)
-    if watched.experiment.state == "running":  # else there is nothing to decide any more
-        record(parts, watched, applied=False)
-    return watched
-
-
 def record(parts: Parts, watched: Watched, applied: bool) -> None:
     """Write a decision to the promotion log: that on the winner, or one for each challenger."""
     from immr.readout.decision import Verdict

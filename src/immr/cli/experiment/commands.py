@@ -61,7 +61,6 @@ class _ByTask(Group):
         return sorted(self.commands, key=_ORDER.index)
 
 
-app = Commands()
 experiment_app = Commands(
     no_args_is_help=True,
     help="Plan, start, ramp, read out, decide and stop A/B tests.\n\nExample: immr experiment start --share 50%",
@@ -76,22 +75,11 @@ MinDays = Annotated[
     float | None,
     typer.Option(
         min=0,
-        metavar="NUMBER",
-        help="Days that the test lasts before it promotes or keeps; by default IMMR_MIN_TEST_DAYS, or 7. A "
+        metavar="DAYS",
+        help="How long the test must last before it promotes or keeps; by default IMMR_MIN_TEST_DAYS, or 7. A "
         "challenger that does harm is rolled back at any time.",
     ),
 ]
-
-
-@app.command()
-def watch(
-    ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
-) -> None:
-    """Read out the running test, and log the decision; `immr experiment decide --apply` carries it out.
-
-    Example: immr watch --json
-    """
-    show_readout(watch_verb.watch(parts_of(ctx)), as_csv, parquet, as_json)
 
 
 @experiment_app.command("readout")
