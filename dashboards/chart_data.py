@@ -32,38 +32,6 @@ _SUMS = ("impressions", "clicks", "impressions_squares", "clicks_squares", "prod
 
 
 @dataclass(frozen=True, slots=True)
-class VersionBucket:
-    """Impressions and clicks of one version in one time bucket; squares are summed over users."""
-
-    start: datetime
-    model_version: str
-    impressions: int
-    clicks: int
-    impressions_squares: int
-    clicks_squares: int
-    products: int  # impressions × clicks
-
-    @property
-    def ctr(self) -> float:
-        """Clicks per impression."""
-        return self.clicks / self.impressions
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the CTR, with users as the unit: one user's clicks depend on each other."""
-        squared_residuals = (
-            self.clicks_squares - 2 * self.ctr * self.products + self.ctr**2 * self.impressions_squares
-        )
-        of_users = ClusterSums(self.impressions, self.impressions_squares, max(squared_residuals, 0.0))
-        _, factor = of_users.variance_factor(self.ctr * (1 - self.ctr), 0.95)
-        return share_interval(self.ctr, self.impressions, factor=max(factor, 1.0))
-
-    def plus(self, other: VersionBucket | CtrBucket) -> VersionBucket:
-        """The sums of both, as if no user were in both."""
-        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in _SUMS})
-
-
-@dataclass(frozen=True, slots=True)
 class CtrRow:
     """One version's CTR in one time bucket, as text. `when` is `start` in UTC."""
 
@@ -85,7 +53,18 @@ class CtrLines:
     rows: Sequence[CtrRow]
 
 
-def ctr_buckets(events: EventLog) -> tuple[int, list[VersionBucket]]:
+def ctr_with_interval(bucket: CtrBucket) -> tuple[float, tuple[float, float]]:
+    """The CTR and its 95 % interval, with users as the unit: one user's clicks depend on each other."""
+    ctr = bucket.clicks / bucket.impressions
+    squared_residuals = (
+        bucket.clicks_squares - 2 * ctr * bucket.products + ctr**2 * bucket.impressions_squares
+    )
+    of_users = ClusterSums(bucket.impressions, bucket.impressions_squares, max(squared_residuals, 0.0))
+    _, factor = of_users.variance_factor(ctr * (1 - ctr), 0.95)
+    return ctr, share_interval(ctr, bucket.impressions, factor=max(factor, 1.0))
+
+
+def ctr_buckets(events: EventLog) -> tuple[int, list[CtrBucket]]:
     """Sums in about thirty buckets per version.
 
     Returns:
@@ -105,31 +84,31 @@ def bucket_size(span_s: float) -> int:
     return next((size for size in BUCKETS_S if span_s / size <= _MAX_BUCKETS), weeks)
 
 
-def by_version(buckets: Iterable[CtrBucket]) -> list[VersionBucket]:
-    """Buckets of shoppers by time and version.
+def by_version(buckets: Iterable[CtrBucket]) -> list[CtrBucket]:
+    """Buckets of shoppers by time and version, without a variant.
 
     Variants are merged: a promoted version keeps its line, and a fallback counts for the version that answered.
     """
-    found: dict[tuple[datetime, str], VersionBucket] = {}
+    found: dict[tuple[datetime, str], CtrBucket] = {}
     for bucket in buckets:
         if bucket.variant not in NOT_SHOPPERS:
             key = bucket.start, bucket.model_version
-            found[key] = found.get(key, VersionBucket(*key, 0, 0, 0, 0, 0)).plus(bucket)
+            found[key] = _summed(found[key], bucket) if key in found else replace(bucket, variant="")
     return [found[key] for key in sorted(found)]
 
 
-def merge_sparse(buckets: Sequence[VersionBucket]) -> list[VersionBucket]:
+def merge_sparse(buckets: Sequence[CtrBucket]) -> list[CtrBucket]:
     """Merge each sparse bucket with the next bucket of its version; the last one with the bucket before.
 
     A CTR of a handful of impressions is noise that would set the scale of the chart. A merged bucket is placed where
     most of its impressions are, not at the few from hours before.
     """
-    found: list[VersionBucket] = []
+    found: list[CtrBucket] = []
     for version in dict.fromkeys(bucket.model_version for bucket in buckets):
         own = [bucket for bucket in buckets if bucket.model_version == version]
         least = max(SPARSE, SPARSE_SHARE * median(bucket.impressions for bucket in own))
-        whole: list[VersionBucket] = []
-        begun: VersionBucket | None = None
+        whole: list[CtrBucket] = []
+        begun: CtrBucket | None = None
         for bucket in own:
             begun = _joined(begun, bucket) if begun else bucket
             if begun.impressions >= least:
@@ -141,12 +120,17 @@ def merge_sparse(buckets: Sequence[VersionBucket]) -> list[VersionBucket]:
     return sorted(found, key=lambda bucket: (bucket.start, bucket.model_version))
 
 
-def _joined(first: VersionBucket, second: VersionBucket) -> VersionBucket:
+def _joined(first: CtrBucket, second: CtrBucket) -> CtrBucket:
     """Both buckets as one, which starts where the one with more impressions starts."""
-    return first.plus(second) if first.impressions >= second.impressions else second.plus(first)
+    return _summed(first, second) if first.impressions >= second.impressions else _summed(second, first)
 
 
-def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[str, str]) -> CtrLines:
+def _summed(bucket: CtrBucket, other: CtrBucket) -> CtrBucket:
+    """The first bucket with the sums of both, as if no user were in both."""
+    return replace(bucket, **{name: getattr(bucket, name) + getattr(other, name) for name in _SUMS})
+
+
+def ctr_lines(size_s: int, buckets: Sequence[CtrBucket], running: Mapping[str, str]) -> CtrLines:
     """One line per version; `running` maps the current versions to their variants, and these come first."""
     found = dict.fromkeys(bucket.model_version for bucket in buckets)
     versions = dict.fromkeys([*running, *found])
@@ -157,7 +141,7 @@ def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[st
         for bucket in buckets:
             if bucket.model_version != version:
                 continue
-            ctr, (low, high) = bucket.ctr, bucket.interval
+            ctr, (low, high) = ctr_with_interval(bucket)
             when = bucket.start.strftime(pattern)
             interval = f"{percent(low)} to {percent(high)}"
             label = (

@@ -8,11 +8,11 @@ import pytest
 
 from dashboards.chart_data import (
     CtrRow,
-    VersionBucket,
     bucket_size,
     by_version,
     ctr_buckets,
     ctr_lines,
+    ctr_with_interval,
     latency_bars,
     merge_sparse,
     moment,
@@ -104,7 +104,8 @@ def test_the_log_is_asked_for_buckets_of_its_period() -> None:
 def band(impressions_U: np.ndarray, clicks_U: np.ndarray) -> tuple[float, float]:
     """The interval of one bucket with these users."""
     sums = (impressions_U.sum(), clicks_U.sum(), impressions_U @ impressions_U, clicks_U @ clicks_U)
-    return VersionBucket(START, "a", *map(int, sums), int(impressions_U @ clicks_U)).interval
+    sums_of_users = *map(int, sums), int(impressions_U @ clicks_U)
+    return ctr_with_interval(CtrBucket(START, "", "a", *sums_of_users))[1]
 
 
 @pytest.mark.parametrize(("users", "click_rate"), [(20, 0.1), (200, 0.1), (200, 0.02), (200, 0.7)])
