@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from immr.errors import FeaturesUnavailableError, SettingsError
-from immr.features import feast_store
+from immr.features import item_view
 from immr.features.definitions import FEATURE_STORE_YAML, USER_VIEW, definitions
 from immr.features.feast_store import FeastFeatures
 from immr.features.item_stats import SCHEMA
@@ -98,7 +98,7 @@ def test_a_push_is_appended_offline_and_materializing_starts_over(folder):
 @pytest.mark.parametrize("write", ["materialize", "push"])
 def test_items_are_written_in_parts(folder, monkeypatch, write):
     """Feast made objects of all items at once: 6 GB of a million."""
-    monkeypatch.setattr(feast_store, "_ROWS_AT_ONCE", 15)
+    monkeypatch.setattr(item_view, "_ROWS_AT_ONCE", 15)
     FeastFeatures(folder).materialize(_stats(3))
     written = []
     push = feast.FeatureStore.push

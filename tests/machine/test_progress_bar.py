@@ -1,11 +1,14 @@
 """Progress without a terminal: log lines with the time left, and none of a short step."""
 
+import io
 import logging
+import sys
+import time
 
 import pytest
 
 from immr.machine import progress_bar
-from immr.machine.progress_bar import ProgressBar, with_progress
+from immr.machine.progress_bar import ProgressBar, elapsed, with_progress
 
 
 @pytest.fixture
@@ -56,3 +59,32 @@ def test_before_the_first_unit_there_is_no_time_left(
         clock[0] += 4
         progress.advance(0)
     assert caplog.messages == ["image features: 300 of 1,200 pictures"]
+
+
+def test_work_without_units_logs_how_long_it_has_been_running(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "immr")
+    with elapsed("counting clicks"):
+        pass
+    assert caplog.messages == []
+    monkeypatch.setattr(progress_bar, "_FIRST_AFTER_S", 0.0)
+    with pytest.raises(ZeroDivisionError), elapsed("counting clicks"):
+        while not caplog.messages:
+            time.sleep(0.01)
+        1 / 0  # noqa: B018
+    assert caplog.messages == ["counting clicks: 0 s so far"]
+
+
+def test_on_a_terminal_the_elapsed_time_is_a_line_that_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(progress_bar, "_FIRST_AFTER_S", 0.0)
+    with elapsed("counting clicks"):
+        while "0 s so far" not in shown.getvalue():
+            time.sleep(0.01)
+    assert shown.getvalue().rpartition("so far")[2].strip() == ""

@@ -32,6 +32,7 @@ from immr.data.training_set import TrainingSet
 from immr.drift.findings import DriftReport
 from immr.loop import drift as drift_verb
 from immr.loop.watch import export_events, sink_events
+from immr.machine.progress_bar import elapsed
 from immr.machine.wording import counted
 from immr.storage.table_files import of_records
 
@@ -72,7 +73,8 @@ def events_export(
     Example: immr events export --out next-log --items my-shop/items.parquet
     """
     catalogue = Shop.catalogue(items, mapping) if items is not None else None
-    exported = export_events(parts_of(ctx), out, since, catalogue)
+    with elapsed("exporting"):
+        exported = export_events(parts_of(ctx), out, since, catalogue)
     report(
         f"exported {exported.queries:,} of {counted(exported.queries_in, 'query')} with "
         f"{counted(exported.impressions, 'impression')} to {out}; left out: "
@@ -98,7 +100,8 @@ def events_sink(
 
     Example: immr events sink --out events --since 2026-05-01
     """
-    sunk = sink_events(parts_of(ctx), out, since)
+    with elapsed("writing the event log"):
+        sunk = sink_events(parts_of(ctx), out, since)
     report(
         f"wrote {counted(sunk.searches, 'search')}, {counted(sunk.impressions, 'impression')} and "
         f"{counted(sunk.clicks, 'click')} to {out}; days: {sunk.days:,}",

@@ -36,7 +36,7 @@ app = Commands()
 
 _FOLLOW_EVERY_S = 2.0
 
-PagePort = Annotated[int, typer.Option(min=1, max=LAST_PORT, metavar="PORT", help="Port of the page.")]
+PagePort = Annotated[int, typer.Option(min=1, max=LAST_PORT, metavar="PORT", help="Port of the web page.")]
 
 
 @app.command()

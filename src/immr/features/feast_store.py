@@ -27,12 +27,11 @@ from immr.features.definitions import (
     FEATURE_STORE_YAML,
     OFFLINE_FILE,
     ONLINE_FILE,
-    PUSH_SOURCE,
     REGISTRY_FILE,
     definitions,
 )
 from immr.features.item_stats import appended, checked
-from immr.features.item_view import ItemView, is_future
+from immr.features.item_view import ItemView, is_future, write_items
 from immr.features.repository import (
     answers,
     close_connections,
@@ -58,7 +57,6 @@ _APPLIED = "data/applied.json"
 _LOADED = "data/loaded.json"
 _USERS = "data/users"  # exists while there may be rows of users
 _USERS_AGAIN_S = 60.0
-_ROWS_AT_ONCE = 10_000  # Feast makes 6 kB of objects of each
 
 
 class FeastFeatures:
@@ -138,9 +136,7 @@ class FeastFeatures:
         with self._write_lock(), answers(self._path):
             self._write_offline(rows)
             store = self._open_writer()
-            ItemView(store).delete_future_rows(rows)
-            for part in rows.to_batches(_ROWS_AT_ONCE):
-                store.push(PUSH_SOURCE, part.to_pandas())
+            write_items(store, rows)
             self._write_users(store, users)
             self._note_loaded(newest)
         _log.info("%d items materialized as of %s", len(rows), newest)
@@ -163,9 +159,7 @@ class FeastFeatures:
         self._check_materialized()
         with self._write_lock(), answers(self._path):
             store = self._open_writer()
-            ItemView(store).delete_future_rows(rows)
-            for part in rows.to_batches(_ROWS_AT_ONCE):
-                store.push(PUSH_SOURCE, part.to_pandas())
+            write_items(store, rows)
             # Feast's own append maps the file into memory and truncates it while it is read
             older = pq.read_table(self._path / OFFLINE_FILE)
             self._write_offline(appended(older, rows))

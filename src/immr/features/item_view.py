@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from immr.features.definitions import FEATURES, VIEW
+from immr.features.definitions import FEATURES, PUSH_SOURCE, VIEW
 from immr.features.online_view import OnlineView
+from immr.machine.progress_bar import ProgressBar
 from immr.types import ItemFeatures
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _MAY_LACK = FEATURES[-2:]  # stock, updated_at
 _CHECKED_ITEMS = 1000
+_ROWS_AT_ONCE = 10_000  # Feast makes 6 kB of objects of each
 _CLOCK_TOLERANCE = timedelta(days=1)
 
 
@@ -44,6 +46,15 @@ class ItemView(OnlineView):
         if newest is not None and is_future(newest):
             _log.warning("deleting all online features: their time, %s, is in the future", newest)
             self.clear()
+
+
+def write_items(store: FeatureStore, rows: pa.Table) -> None:
+    """Write rows of `SCHEMA` to the online store."""
+    ItemView(store).delete_future_rows(rows)
+    with ProgressBar("features", len(rows), "items") as progress:
+        for part in rows.to_batches(_ROWS_AT_ONCE):
+            store.push(PUSH_SOURCE, part.to_pandas())
+            progress.advance(len(part))
 
 
 def is_future(time: datetime) -> bool:

@@ -31,6 +31,7 @@ from immr.features.user_clicks import (
     age_warning,
     user_clicks,
 )
+from immr.machine.progress_bar import elapsed
 from immr.storage.database import database
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from immr.events.event_log import EventLog
     from immr.wiring import Parts
 
+_COUNTING = "counting impressions and clicks"
 _MICROSECOND = timedelta(microseconds=1)
 _REASONS = {
     "older": "older than seven days",
@@ -120,7 +122,7 @@ def materialize(
     """
     had_users = parts.features.has_users
     personal, needed_by = _with_users(parts, had_users, personal)
-    with _click_log(data) as log:
+    with _click_log(data) as log, elapsed(_COUNTING):
         items, now = training_set.items, log.newest
         stats = item_stats(items, log.impressions, now, without_queries=[log.queries_of_bots])
         use = _use(log, training_set, now)
@@ -128,7 +130,8 @@ def materialize(
     count = parts.features.materialize(stats, users)
     warning, unseen = age_warning(now) if users else "", _without_impressions(stats)
     deleted = had_users and not personal
-    return Materialized(count, unseen, use, _rows(users), needed_by, warning, deleted)
+    user_count = None if users is None else users.num_rows
+    return Materialized(count, unseen, use, user_count, needed_by, warning, deleted)
 
 
 def push(
@@ -137,25 +140,21 @@ def push(
     """Write features of the click log and of the event log.
 
     The seven days end at the newest impression of both. Queries in both (the click log may be an export of
-    the event log) count once, with the event log's values.
-
-    Args:
-        parts: The process's adapters.
-        training_set: Its items are the catalogue.
-        data: Has the click log.
-        personal: As for `materialize`.
+    the event log) count once, with the event log's values. Arguments and errors are those of `materialize`.
 
     Raises:
-        ContractError: No impression meets the contract.
         EventLogError: The event log does not answer.
-        FeaturesUnavailableError: The feature store does not answer.
-        SettingsError: Users should get features, but the online store cannot delete a user.
+        FeaturesUnavailableError: Nothing has been materialized yet, or the feature store does not answer.
     """
     import pyarrow.compute as pc
 
     had_users = parts.features.has_users
     personal, needed_by = _with_users(parts, had_users, personal)
-    with _click_log(data) as log, _logged(parts.events, log.newest - WINDOW) as queries:
+    with (
+        _click_log(data) as log,
+        elapsed(_COUNTING),
+        _logged(parts.events, log.newest - WINDOW) as queries,
+    ):
         now = max(log.newest, queries.newest() or log.newest)
         without = [log.queries_of_bots, queries.file]
         live = _live_counts(parts.events, now - WINDOW + _MICROSECOND, bots=queries.bots())
@@ -170,7 +169,7 @@ def push(
         count,
         _without_impressions(stats),
         use,
-        users=_rows(users),
+        users=None if users is None else users.num_rows,
         users_needed_by=needed_by,
         users_warning=age_warning(now) if users else "",
         deleted_users=had_users and not personal,
@@ -195,10 +194,6 @@ def _with_users(parts: Parts, had_users: bool, personal: bool | None) -> tuple[b
 
     needed_by = personal_in_use(parts)
     return bool(needed_by), needed_by
-
-
-def _rows(users: pa.Table | None) -> int | None:
-    return None if users is None else users.num_rows
 
 
 def _without_impressions(stats: pa.Table) -> int:
@@ -253,9 +248,10 @@ def _click_log(data: Shop | str | Path) -> Iterator[_ClickLog]:
         if asked := shop.table(QUERIES, optional=True):
             admitted[QUERIES.name] = admit_table(asked, folder)
             asked_file = folder / "queries.parquet"
-            LoggedQueries.counted(
-                impressions, asked_file, newest - WINDOW, folder / "week.parquet"
-            ).write_those_of_bots(of_bots)
+            with elapsed("finding bots"):
+                LoggedQueries.counted(
+                    impressions, asked_file, newest - WINDOW, folder / "week.parquet"
+                ).write_those_of_bots(of_bots)
         else:
             pq.write_table(pa.table({"query_id": pa.array([], pa.string())}), of_bots)
         yield _ClickLog(impressions, asked_file, newest, of_bots, admitted)

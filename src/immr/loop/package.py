@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from immr.deploy.bento_content import built_content
 from immr.errors import DeployError
+from immr.machine.progress_bar import elapsed
 from immr.settings import query_of
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> Packaged:
     from immr.search.ranker import Ranker
 
     registry, bento_home = parts.registry, parts.settings.bento_home
-    folder = registry.fetch(version, parts.settings.cache_dir)
+    with elapsed(f"fetching {version.id}"):
+        folder = registry.fetch(version, parts.settings.cache_dir)
     ranker = Ranker.read(folder)
     before = built_content(bento_home, bento.tag_of(version.id))
     with registry.attached(version, MATCH_RULE) as match_rule:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Self, TypeVar
 
 from tqdm import tqdm
@@ -76,6 +78,34 @@ def with_progress(values: Iterable[_T], what: str, unit: str, total: int) -> Ite
         for value in values:
             yield value
             progress.advance()
+
+
+@contextmanager
+def elapsed(what: str) -> Iterator[None]:
+    """Show how long the block has been running, for work without units to count, such as a query of a database."""
+    ended = threading.Event()
+    display = threading.Thread(target=_show_elapsed, args=(what, ended), daemon=True)
+    display.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        display.join()
+
+
+def _show_elapsed(what: str, ended: threading.Event) -> None:
+    started = time.monotonic()
+    if ended.wait(_FIRST_AFTER_S):
+        return
+    with tqdm(bar_format="{desc}", disable=None, leave=False) as line:
+        while True:
+            so_far = f"{what}: {_duration(time.monotonic() - started)} so far"
+            if line.disable:
+                _log.info(so_far)
+            else:
+                line.set_description_str(so_far)
+            if ended.wait(_EVERY_S if line.disable else 1.0):
+                return
 
 
 def _duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from immr.deploy.bento_content import CONTENT_LABEL, built_content
 from immr.errors import PackagingError
 from immr.evaluation.matches.rule import MATCH_RULE
+from immr.machine.progress_bar import elapsed
 from immr.model.model_card import CARD, QUERY_ENCODER, TEXT_ENCODER, TEXT_WEIGHTS, TOKENIZER, Card
 from immr.packaging.own_wheel import write_own_wheel
 from immr.packaging.requirements import pinned_requirements
@@ -68,7 +69,8 @@ def build(
             log.info("%s already exists", tag)
             return tag
         _write_bentofile(stage, version, content)
-        _bentoml_build(stage, version.id, _built_folder(bento_home, version.id))
+        with elapsed(f"building {tag}"):
+            _bentoml_build(stage, version.id, _built_folder(bento_home, version.id))
     log.info("built %s", tag)
     return tag
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from immr.cluster.container_registry import ImageName
 from immr.errors import PackagingError
+from immr.machine.progress_bar import elapsed, with_progress
 from immr.packaging import bento_image
 from immr.settings import without_credentials
 
@@ -64,7 +65,8 @@ def upload(bento_home: Path, tag: str, store: str) -> str:
                 shutil.copyfileobj(content, there, _PIECE_BYTES)
 
         with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
-            list(pool.map(copy, files))
+            for _ in with_progress(pool.map(copy, files), f"copying {tag}", "files", len(files)):
+                pass
         # a pod may fetch the Bento meanwhile, so the earlier build's files go once all of the new ones are there
         for name in earlier - {file.relative_to(folder).as_posix() for file in [*files, folder / _LAST]}:
             filesystem.delete_file(f"{path}/{name}")
@@ -84,7 +86,8 @@ def _push(bento_home: Path, tag: str, store: str) -> str:
     address = f"{store.rstrip('/')}/{tag}"
     try:
         image = ImageName.of(address.removeprefix(_IMAGES))
-        pushed = bento_image.push(bento_home / "bentos" / name / version, image)
+        with elapsed(f"pushing {tag}"):
+            pushed = bento_image.push(bento_home / "bentos" / name / version, image)
     except (OSError, ValueError) as error:
         raise PackagingError(
             f"{tag} could not be pushed to {address} ({error}): check `storage` in IMMR_DEPLOY_URL and the login "

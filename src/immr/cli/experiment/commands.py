@@ -36,6 +36,7 @@ from immr.loop.experiment.queue import waiting
 from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.running_test import running_test
 from immr.loop.experiment.start import shadow, start
+from immr.machine.progress_bar import elapsed
 from immr.machine.wording import by_number
 from immr.wiring import Parts
 
@@ -104,7 +105,8 @@ def experiment_readout(
     Example: immr experiment readout --by country,device --csv > readout.csv
     """
     parts = parts_of(ctx)
-    watched = watch_verb.read_out(parts, exported, names_in(by))
+    with elapsed("reading out the test"):
+        watched = watch_verb.read_out(parts, exported, names_in(by))
     show_readout(watched, as_csv, parquet, as_json)
     if watched.experiment.challengers and watched.experiment.state != "running":
         note(_NOT_RUNNING[watched.experiment.state])
@@ -126,7 +128,8 @@ def experiment_start(
         ),
     ] = None,
     interleave: Annotated[
-        bool, typer.Option("--interleave", help="Show these users both versions' items in one result list.")
+        bool,
+        typer.Option("--interleave", help="Show users of the test both versions' items in one result list."),
     ] = False,
     ramp: Annotated[
         str, typer.Option(metavar="SHARE,…", help="Shares to step through instead of --share: 1%,5%,25%,50%.")
@@ -255,11 +258,11 @@ def experiment_decide(
     parts = parts_of(ctx)
     if every is not None and if_revision:
         raise typer.BadParameter("--if-revision is for a single decision: leave out --every")
-    watched = (
-        decide(parts, apply, revision=if_revision)
-        if every is None
-        else _decide_until_done(parts, apply, every)
-    )
+    if every is None:
+        with elapsed("reading out the test"):
+            watched = decide(parts, apply, revision=if_revision)
+    else:
+        watched = _decide_until_done(parts, apply, every)
     show_readout(watched, as_csv, parquet, as_json)
     if not apply and (watched.decision.action != "wait" or watched.decision.losers):
         note("Nothing has changed: `immr experiment decide --apply` carries this out.")

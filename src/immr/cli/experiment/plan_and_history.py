@@ -33,6 +33,7 @@ from immr.loop.experiment import plan as plan_verb
 from immr.loop.experiment import queue
 from immr.loop.experiment.aa import deploy_copy
 from immr.loop.experiment.holdout import read_holdout
+from immr.machine.progress_bar import elapsed
 from immr.storage.atomic import write_atomically
 from immr.storage.table_files import of_records
 
@@ -89,7 +90,9 @@ def experiment_plan(
 
     Example: immr experiment plan --lift 5% --share 10%
     """
-    planned = plan_verb.plan(parts_of(ctx), shares(lift, "--lift"), share, power, challengers)
+    lifts = shares(lift, "--lift")
+    with elapsed("reading the champion's last two weeks"):
+        planned = plan_verb.plan(parts_of(ctx), lifts, share, power, challengers)
     if saved(lambda: of_records(planned.to_json()["needed"], _OF_A_PLAN), as_csv, parquet, as_json):
         return
     if as_json:
@@ -225,7 +228,9 @@ def experiment_report(
 
     Example: immr experiment report --by country,day --out test.html
     """
-    write_atomically(out, history_verb.report(parts_of(ctx), test, names_in(by)))
+    with elapsed("reading out the test"):
+        text = history_verb.report(parts_of(ctx), test, names_in(by))
+    write_atomically(out, text)
     report(f"wrote {out}", {"file": out}, as_json)
 
 
@@ -242,7 +247,8 @@ def experiment_holdout(
     from immr.readout.formats import tidy
     from immr.readout.formats.text import holdout_rows
 
-    found = read_holdout(parts_of(ctx))
+    with elapsed("reading out the holdout"):
+        found = read_holdout(parts_of(ctx))
     if saved(lambda: tidy.rows(found.readout), as_csv, parquet, as_json):
         return
     if as_json:
