@@ -9,14 +9,14 @@ from components.image import IMAGE
 def deliver(until: int, waiting_changes: dsl.Output[dsl.Metrics]):
     """Deliver all pending changes; fails if a live version still lacks one numbered up to `until`."""
     from immr.errors import IndexUnavailableError
-    from immr.loop import catalogue
+    from immr.loop.items import delivery
     from immr.loop.pipeline_run import with_retries
     from immr.machine.wording import counted
     from immr.settings import Settings
     from immr.wiring import connect
 
     def body():
-        progress = catalogue.deliver(connect(Settings()))
+        progress = delivery.deliver(connect(Settings()))
         late = [
             f"{each.version_id} ({each.error})" for each in progress if each.live and each.delivered < until
         ]

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from components.image import IMAGE
-from immr.loop import catalogue
+from immr.loop.items import delivery
 from immr.settings import Settings
 from immr.wiring import connect
-from tests.loop.test_catalogue import blue, prepared, settings, titles, write
+from tests.support.catalogue_home import blue, prepared, settings, titles, write
 
 __all__ = ["prepared", "settings"]  # fixtures
 ROOT = Path(__file__).parents[2]
@@ -77,5 +77,5 @@ def test_a_run_fails_if_a_live_index_is_down_but_keeps_the_changes(
     done = run(away, f"--changed={write(tmp_path / 'changed.parquet', [blue(settings)])}")
     output = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 1 and "they are stored; run the delivery again" in output
-    assert [each.waiting for each in catalogue.deliver(connect(settings))] == [0, 0]
+    assert [each.waiting for each in delivery.deliver(connect(settings))] == [0, 0]
     assert set(titles(settings, 1)) == {"red", "green", "blue"}

@@ -23,8 +23,7 @@ from immr.cli.options import (
     saved,
 )
 from immr.data.training_set import TrainingSet
-from immr.loop import catalogue
-from immr.loop.index import index
+from immr.loop.index import collect_garbage, index
 from immr.machine.wording import counted
 from immr.storage.table_files import of_records
 
@@ -75,7 +74,7 @@ def index_gc(
 
     Example: immr index gc --keep 2 --dry-run
     """
-    outcomes = catalogue.collect_garbage(parts_of(ctx), keep, dry_run)
+    outcomes = collect_garbage(parts_of(ctx), keep, dry_run)
     rows = [{"version": version_id, "collection": outcome} for version_id, outcome in outcomes.items()]
     if saved(lambda: of_records(rows, ("version", "collection")), as_csv, parquet, as_json):
         return

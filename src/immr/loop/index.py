@@ -1,4 +1,4 @@
-"""Index: write the catalogue's document embeddings to the collection of one model version."""
+"""Index: write the catalogue's document embeddings to a version's collection, and delete those of old versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from immr.data.pictures.relocation import item_kept_here
-from immr.loop import catalogue
+from immr.experiment.queue import load_queue
+from immr.loop.experiment.running_test import live_versions
+from immr.loop.items import delivery
 
 if TYPE_CHECKING:
     from immr.index.vector_index import IndexReport
@@ -32,7 +34,7 @@ def index(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> IndexRe
 
     settings = parts.settings
     items = [item_kept_here(item, settings.pictures_dir) for item in items]
-    items, sequence = catalogue.current(parts, items)
+    items, sequence = delivery.current(parts, items)
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
     photos = ClassPhotos.read(folder)
     further = sum(len(item.images) for item in items)
@@ -41,5 +43,32 @@ def index(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> IndexRe
     capacity.check("index", needed, settings.home, settings.too_large)
     embedded = encode_pictures(folder, items, parts.settings.cache_dir)
     report = parts.index.build(version, items, embedded.rows_PD, sequence, embedded.pictures_N)
-    catalogue.deliver_after_build(parts, version)
+    delivery.deliver_after_build(parts, version)
     return report
+
+
+def collect_garbage(parts: Parts, keep: int, dry_run: bool = False) -> dict[str, str]:
+    """Delete collections of old versions; returns the outcome for each, by version id.
+
+    Args:
+        parts: The process's adapters.
+        keep: How many of the newest versions to keep for rollback, besides the live ones.
+        dry_run: Report without deleting.
+    """
+    index = parts.index
+    live = live_versions(parts)
+    waiting = {each.model_version for each in load_queue(parts.settings.queue_file).versions}
+    known = {version.id: version.number for version in parts.registry.versions()}
+    ours = sorted((id for id in index.versions() if id in known), key=lambda id: -known[id])
+    newest = [id for id in ours if id not in live][:keep]
+    fate = {}
+    for id in ours:
+        if id in live:
+            fate[id] = "waits in the queue, kept" if id in waiting else "live, kept"
+        elif id in newest:
+            fate[id] = f"one of the {keep} newest, kept"
+        elif dry_run:
+            fate[id] = "would be deleted"
+        else:
+            fate[id] = "deleted" if index.remove(id) else "in use by a process, kept"
+    return fate

@@ -181,7 +181,7 @@ def _click_log(shop: Shop, items: Sequence[Item], max_queries: int, scratch: Pat
 
 def personal_in_use(parts: Parts) -> list[str]:
     """Versions with a role, deployed, waiting or in the experiment whose rankers read features of users."""
-    from immr.loop.catalogue import live_versions
+    from immr.loop.experiment.running_test import live_versions
     from immr.search.ranker import Ranker
 
     registry, found = parts.registry, []

@@ -15,11 +15,10 @@ from immr.cli.options import report_deployed
 from immr.errors import DeployError, ExperimentError
 from immr.experiment.definition import load
 from immr.experiment.queue import hold, load_queue, save_queue
-from immr.loop.catalogue import live_versions
 from immr.loop.experiment import queue
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.ramp import stop
-from immr.loop.experiment.running_test import running_test
+from immr.loop.experiment.running_test import live_versions, running_test
 from immr.loop.experiment.start import start
 from immr.settings import Settings
 from immr.types import ModelVersion

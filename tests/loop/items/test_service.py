@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from immr.errors import ContractError
-from immr.loop import catalogue
+from immr.loop.items import delivery
 from immr.loop.items.request import ItemsRequest
 from immr.loop.items.service import LARGEST_FILE_BYTES, ask, perform, serving
 from immr.model.encoders import loading
 from immr.settings import Settings
 from immr.wiring import connect
-from tests.loop.test_catalogue import blue, prepared, settings, titles, write
+from tests.support.catalogue_home import blue, prepared, settings, titles, write
 
 __all__ = ["prepared", "settings"]
 
@@ -45,7 +45,7 @@ def test_a_file_with_rejected_items_is_answered_too(settings: Settings, tmp_path
         added = ask(settings, ItemsRequest("upsert", source=str(new)))
     assert added and added.rows_in == 2 and sum(added.rejected.values()) == 1
     assert [*added.rejected] == [*added.examples]
-    assert catalogue.outbox(connect(settings)).latest() == 1  # the command did not do it again
+    assert delivery.outbox(connect(settings)).latest() == 1  # the command did not do it again
 
 
 def test_an_error_there_is_raised_here(settings: Settings, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_command_does_what_the_service_should_not(settings: Settings, tmp_pa
         assert ask(elsewhere, ItemsRequest("status")) is None
         for source in (str(large), str(tmp_path), "s3://bucket/items.parquet"):
             assert ask(settings, ItemsRequest("upsert", source=source)) is None
-    assert catalogue.outbox(connect(settings)).latest() == 0
+    assert delivery.outbox(connect(settings)).latest() == 0
 
 
 def test_a_service_has_loaded_the_encoder_before_the_first_change(
@@ -73,7 +73,7 @@ def test_a_service_has_loaded_the_encoder_before_the_first_change(
     loads, load = [], loading.frozen_encoder
     monkeypatch.setattr(loading, "frozen_encoder", lambda *given: loads.append(given) or load(*given))
     kept = loading.Loading.kept()
-    monkeypatch.setattr(catalogue, "_loading", lambda: kept)
+    monkeypatch.setattr(delivery, "_loading", lambda: kept)
     with serving(connect(settings)):
         assert ask(settings, ItemsRequest("status"))  # answered after everything is loaded
         assert len(loads) == 1  # both versions have the same encoder

@@ -1,4 +1,4 @@
-"""The running test: which versions it owns, and the lock that its verbs share."""
+"""The running test: which versions it and others use, and the lock that its verbs share."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from immr.errors import ExperimentBusyError
 from immr.experiment.definition import Experiment, load
+from immr.experiment.queue import load_queue
 from immr.experiment.revision import check_revision
 from immr.loop.experiment.save_change import complete_change
 
@@ -31,6 +32,18 @@ def running_test(parts: Parts) -> Experiment | None:
     experiment = load(file)
     compares = experiment.state == "running" and bool(experiment.remaining)
     return experiment if compares else None
+
+
+def live_versions(parts: Parts) -> set[str]:
+    """Versions in use: with a role, deployed, waiting, or in the experiment (its rollback target included)."""
+    live = {version.id for version in parts.registry.roles().values()}
+    live |= {deployment.version_id for deployment in parts.deployer.current()}
+    if parts.settings.experiment_file.is_file():
+        experiment = load(parts.settings.experiment_file)
+        live |= {variant.model_version for variant in experiment.variants}
+        if experiment.previous is not None:
+            live.add(experiment.previous.model_version)
+    return live | {each.model_version for each in load_queue(parts.settings.queue_file).versions}
 
 
 @contextmanager

@@ -42,6 +42,7 @@ def perform(parts: Parts, request: ItemsRequest) -> ItemsResult:
         ContractError: The file of changed items holds no valid item.
     """
     from immr.loop import catalogue
+    from immr.loop.items import delivery
 
     if request.verb == "upsert":
         map_file = Path(request.map_file) if request.map_file else None
@@ -51,7 +52,7 @@ def perform(parts: Parts, request: ItemsRequest) -> ItemsResult:
         unknown = tuple(catalogue.unknown(parts, request.item_ids))
         return ItemsResult(tuple(catalogue.change(parts, [], request.item_ids)), unknown=unknown)
     return ItemsResult(
-        tuple(catalogue.deliver(parts) if request.verb == "deliver" else catalogue.status(parts))
+        tuple(delivery.deliver(parts) if request.verb == "deliver" else delivery.status(parts))
     )
 
 
@@ -81,10 +82,10 @@ def serving(parts: Parts) -> Iterator[None]:
 
 
 def _prepare(parts: Parts) -> Iterator[None]:
-    from immr.loop import catalogue
+    from immr.loop.items import delivery
 
     try:
-        yield from catalogue.load_what_changes_need(parts)
+        yield from delivery.load_what_changes_need(parts)
     except ImmrError as error:  # a command meets it again, and reports it
         log.info("not everything that changes need could be loaded yet: %s", error)
 
