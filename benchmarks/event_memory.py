@@ -42,7 +42,8 @@ _ROWS = 100_000
 def write(home: Path, impressions: int) -> None:
     """An event log with a running test, an index of kept photos, and a click log of 1,000 rows."""
     from immr.events.sqlite.log import SqliteEventLog
-    from immr.experiment.definition import Experiment, Variant, save
+    from immr.experiment.definition import Experiment, Variant
+    from immr.experiment.file import save
     from immr.settings import Settings
 
     settings, searches = Settings(home=home), impressions // PER_SEARCH

@@ -26,7 +26,8 @@ from rich.table import Table
 from benchmarks.figures import JsonFile, write_figures
 from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment.assignment import assign
-from immr.experiment.definition import Experiment, Variant, save
+from immr.experiment.definition import Experiment, Variant
+from immr.experiment.file import save
 from immr.types import Click, Impression, SearchRecord
 
 PER_QUERY = 10

@@ -16,7 +16,8 @@ from immr.errors import ImmrError
 from immr.events.aggregates import Funnel
 from immr.events.event_log import EventLog
 from immr.experiment import history
-from immr.experiment.definition import Experiment, Variant, load
+from immr.experiment.definition import Experiment, Variant
+from immr.experiment.file import load
 from immr.experiment.history import PastTest
 from immr.experiment.queue import Queue, load_queue
 from immr.settings import Settings

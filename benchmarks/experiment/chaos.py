@@ -35,7 +35,8 @@ from benchmarks.experiment.stand_ins import PHOTO, EveryCollection, StandIns, fr
 from immr.deploy.local import LocalDeployer
 from immr.errors import ImmrError
 from immr.experiment.assignment import group
-from immr.experiment.definition import CHAMPION, ENDED, Experiment, load
+from immr.experiment.definition import CHAMPION, ENDED, Experiment
+from immr.experiment.file import load
 from immr.experiment.history import read
 from immr.loop.experiment import queue
 from immr.loop.experiment.decide import decide

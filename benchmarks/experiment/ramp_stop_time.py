@@ -31,7 +31,8 @@ from benchmarks.experiment.stand_ins import PHOTO, free_port, stand_in
 from benchmarks.figures import JsonFile, write_figures
 from immr.experiment import changes
 from immr.experiment.assignment import assign
-from immr.experiment.definition import CHALLENGER, Experiment, save
+from immr.experiment.definition import CHALLENGER, Experiment
+from immr.experiment.file import save
 from immr.loop.experiment.decide import decide
 from immr.loop.serve import gateway
 from immr.settings import Settings

@@ -37,7 +37,8 @@ from immr.deploy import process_marks
 from immr.deploy.bento_process import BentoProcess
 from immr.deploy.deployer import Deployment
 from immr.deploy.readiness import not_ready_because
-from immr.experiment.definition import CHAMPION, Experiment, Variant, save
+from immr.experiment.definition import CHAMPION, Experiment, Variant
+from immr.experiment.file import save
 from immr.index.collection_names import collection_name
 from immr.packaging import bento
 from immr.packaging.application import application_folder

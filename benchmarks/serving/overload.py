@@ -26,7 +26,8 @@ import typer
 from benchmarks.figures import JsonFile, write_figures
 from benchmarks.serving.table import show
 from immr.deploy.readiness import not_ready_because
-from immr.experiment.definition import CHAMPION, Experiment, Variant, save
+from immr.experiment.definition import CHAMPION, Experiment, Variant
+from immr.experiment.file import save
 from immr.packaging import bento
 from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe

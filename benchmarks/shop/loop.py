@@ -19,7 +19,7 @@ from benchmarks.shop.serving import Service
 from benchmarks.shop.tables import Size
 from immr import recipes
 from immr.experiment import changes
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.recipes import Recipe
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically

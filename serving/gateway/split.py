@@ -13,7 +13,8 @@ from immr.errors import ExperimentError
 from immr.events.query_photos import PhotoStore
 from immr.experiment.assignment import assign, group
 from immr.experiment.context import Dimensions
-from immr.experiment.definition import CHALLENGER, CHAMPION, PREVIEW, Experiment, Variant, load
+from immr.experiment.definition import CHALLENGER, CHAMPION, PREVIEW, Experiment, Variant
+from immr.experiment.file import load
 from immr.storage.watched_file import WatchedFile
 from immr.wiring import Parts
 from serving.gateway.breaker import Attempt

@@ -16,7 +16,7 @@ from PIL import Image
 from immr.client import Client
 from immr.client.answers import Hit
 from immr.errors import ServiceError
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.support import tiny_version

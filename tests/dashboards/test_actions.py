@@ -16,7 +16,8 @@ from immr.cli.application import app
 from immr.errors import ExperimentError, SettingsError
 from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment import changes, history
-from immr.experiment.definition import Experiment, Variant, load, save
+from immr.experiment.definition import Experiment, Variant
+from immr.experiment.file import load, save
 from immr.experiment.revision import revision_of
 from immr.readout.decision import Decision
 from immr.settings import Settings

@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 
 from dashboards import sections
 from immr.events.sqlite.log import SqliteEventLog
-from immr.experiment.definition import Holdout, load, save
+from immr.experiment.definition import Holdout
+from immr.experiment.file import load, save
 from immr.types import Click, Impression, SearchRecord
 from tests.support.opened_page import opened, photo, searched, text, whole
 from tests.support.page_home import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from demo import ab_test
-from immr.experiment.definition import Variant, load
+from immr.experiment.definition import Variant
+from immr.experiment.file import load
 from immr.loop.experiment.history import history
 from immr.wiring import connect
 from tests.support.two_versions import champion_and_challenger

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.experiment.definition import load
+from immr.experiment.file import load
 from immr.settings import Settings
 from tests.support.two_versions import champion_and_challenger, move, ready, shop
 

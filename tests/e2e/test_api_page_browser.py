@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.process.options import ServingOptions

@@ -23,7 +23,8 @@ from dashboards.lineage import Lineage
 from dashboards.live_experiment import LiveExperiment
 from dashboards.page import create_page
 from immr.cli import app
-from immr.experiment.definition import Experiment, load
+from immr.experiment.definition import Experiment
+from immr.experiment.file import load
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.support import tiny_version

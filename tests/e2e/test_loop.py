@@ -20,7 +20,8 @@ from immr.datasets.simulation_recipe import SimulationRecipe
 from immr.datasets.synthetic import SyntheticRecipe
 from immr.datasets.synthetic import load as load_synthetic
 from immr.deploy.local import LocalDeployer
-from immr.experiment.definition import Experiment, Variant, save
+from immr.experiment.definition import Experiment, Variant
+from immr.experiment.file import save
 from immr.loop.experiment.decide import decide
 from immr.machine import processes
 from immr.settings import Settings

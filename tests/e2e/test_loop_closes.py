@@ -18,7 +18,7 @@ from immr.datasets.labelled_set import LabelledSet
 from immr.datasets.synthetic import SyntheticRecipe
 from immr.datasets.synthetic import load as load_synthetic
 from immr.experiment.changes import begin
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.loop.govern import govern
 from immr.loop.materialize import materialize
 from immr.loop.train import train

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from immr.experiment.definition import load
+from immr.experiment.file import load
 from immr.experiment.history import TestEvent, append
 from tests.support.page_home import STARTED, add_drift, add_history, add_reports, fill
 from tests.support.patience import until

@@ -21,7 +21,7 @@ from immr.events.event_log import CLICKS_SCHEMA, JOINED_SCHEMA, SCHEMAS, SEARCHE
 from immr.events.sink import on_disk, sink
 from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment import changes
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.loop.watch import read_out
 from immr.readout.event_views import Parquet
 from immr.settings import Settings

@@ -10,7 +10,7 @@ import pytest
 
 from immr.errors import ExperimentError
 from immr.experiment import changes
-from immr.experiment.definition import load, save
+from immr.experiment.file import load, save
 from immr.experiment.revision import check_revision, revision_of
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)

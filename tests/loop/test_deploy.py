@@ -9,7 +9,7 @@ import pytest
 from immr.deploy.deployer import Deployment
 from immr.errors import DeployError, ExperimentRunningError
 from immr.experiment import changes
-from immr.experiment.definition import load, save
+from immr.experiment.file import load, save
 from immr.index.vector_index import Content
 from immr.loop.deploy import deploy
 from immr.settings import Settings

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from immr.cli import app
 from immr.experiment import changes
-from immr.experiment.definition import CHAMPION, Experiment, Variant, save
+from immr.experiment.definition import CHAMPION, Experiment, Variant
+from immr.experiment.file import save
 from immr.experiment.queue import Queue, WaitingVersion, save_queue
 from immr.loop.index import collect_garbage, index
 from immr.settings import Settings

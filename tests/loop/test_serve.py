@@ -22,7 +22,7 @@ from immr.deploy.local import LocalDeployer
 from immr.deploy.readiness import not_ready_because
 from immr.errors import DeployError, ExperimentError, ImmrError
 from immr.experiment import changes
-from immr.experiment.definition import load, save
+from immr.experiment.file import load, save
 from immr.loop import serve as serve_verb
 from immr.loop.deploy import deploy
 from immr.loop.experiment.decide import _promote

@@ -18,7 +18,7 @@ from immr.data.sources.shop import Shop
 from immr.data.validation.tables import TableCounts, admit_table
 from immr.errors import DataError, DeployError, RecipeError
 from immr.experiment import changes
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.loop.start import Started, start
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.settings import Settings

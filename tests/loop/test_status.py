@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from immr.cli import app
 from immr.experiment import changes
-from immr.experiment.definition import Variant, save
+from immr.experiment.definition import Variant
+from immr.experiment.file import save
 from immr.loop.experiment import queue
 from immr.loop.experiment.start import start
 from immr.loop.pipeline_run import PipelineRun, StepRecord

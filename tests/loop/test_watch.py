@@ -15,7 +15,8 @@ from immr.events.event_log import EventLog
 from immr.events.query_photos import PhotoStore
 from immr.experiment import changes
 from immr.experiment.assignment import assign
-from immr.experiment.definition import Experiment, save
+from immr.experiment.definition import Experiment
+from immr.experiment.file import save
 from immr.loop import watch
 from immr.loop.watch import export_events, read_out
 from immr.settings import Settings

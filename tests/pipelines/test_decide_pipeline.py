@@ -14,7 +14,7 @@ import yaml
 
 from components.image import IMAGE
 from immr.experiment import changes
-from immr.experiment.definition import load, save
+from immr.experiment.file import load, save
 from immr.settings import Settings
 from tests.support.page_home import fill
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from tests.support import real_services, tiny_version
 from tests.support.in_process import ready_version, served_gateway

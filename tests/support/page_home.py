@@ -12,7 +12,8 @@ from pathlib import Path
 from immr.drift.findings import CATEGORIES, FEATURES, PHOTOS, DriftFinding, DriftReport
 from immr.events.sqlite.log import SqliteEventLog
 from immr.experiment.assignment import assign
-from immr.experiment.definition import Experiment, Variant, save
+from immr.experiment.definition import Experiment, Variant
+from immr.experiment.file import save
 from immr.experiment.history import Happening, TestEvent, append
 from immr.experiment.queue import Queue, WaitingVersion, save_queue
 from immr.loop.experiment.aa import COPY_OF

@@ -17,7 +17,8 @@ import httpx
 
 from immr.deploy.bento_process import BentoProcess
 from immr.deploy.deployer import Deployment
-from immr.experiment.definition import CHAMPION, Experiment, Variant, save
+from immr.experiment.definition import CHAMPION, Experiment, Variant
+from immr.experiment.file import save
 from immr.packaging import bento as packaging
 from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe

@@ -1,18 +1,16 @@
-"""The running experiment: a JSON file that the gateway watches and the readout reads."""
+"""The running experiment: its versions, their shares of the users, and its state."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from pydantic import ConfigDict, with_config
+
 from immr.errors import ExperimentError
-from immr.storage.atomic import write_atomically
 from immr.types import ALL_ROLES, Role
 
 State = Literal["running", "shadow", "stopped"]
@@ -30,11 +28,13 @@ HOLDOUT = "holdout"
 """The variant of users who get the champion in every test."""
 ENDED = "ended"
 """The variant of users whose challenger has left a running test: they get the champion and are not compared."""
+_FILE = ConfigDict(extra="forbid", strict=True)
 _MOMENTS = ("started", "stopped_at")
 MIN_DAYS = 7.0
 """Days of the week differ, so a test lasts a week at least."""
 
 
+@with_config(_FILE)
 @dataclass(frozen=True, slots=True)
 class Variant:
     """One side of the experiment: a model version, its address, and its share of the users."""
@@ -62,6 +62,7 @@ class Variant:
             )
 
 
+@with_config(_FILE)
 @dataclass(frozen=True, slots=True)
 class Holdout:
     """Users who get the champion in every test, chosen by a salt that outlives the tests."""
@@ -79,6 +80,7 @@ class Holdout:
         _require_zone("since", self.since)
 
 
+@with_config(_FILE)
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """A champion and any number of challengers. Each test has its own name, salt and `started`.
@@ -175,51 +177,6 @@ class Experiment:
         raise ExperimentError(f"test {self.name} has no variant {name!r}")
 
 
-def save(experiment: Experiment, path: Path) -> None:
-    """Write the file atomically, so that a watching gateway never reads half of it.
-
-    Fields with their default are left out, so that gateways of the previous release can read the file too, unless
-    it uses what is new.
-    """
-    content = _without_defaults(experiment)
-    content["variants"] = [_without_defaults(each) for each in experiment.variants]
-    if experiment.previous is not None:
-        content["previous"] = _without_defaults(experiment.previous)
-    write_atomically(path, json.dumps(content, indent=1, default=datetime.isoformat) + "\n")
-
-
-def _without_defaults(record: Experiment | Variant) -> dict[str, Any]:
-    values = asdict(record)
-    return {
-        field.name: values[field.name]
-        for field in fields(record)
-        if getattr(record, field.name) != field.default
-    }
-
-
-def load(path: Path) -> Experiment:
-    """Read and check an experiment file.
-
-    Raises:
-        ExperimentError: the file is missing, is not JSON, or is not a valid experiment.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(content, ensure_ascii=False).encode()  # refuses lone surrogates
-        return _experiment(content)
-    except OSError as error:
-        raise ExperimentError(
-            f"there is no test in {path} ({error.strerror}): deploy a version first, then run "
-            "`immr experiment start`"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ExperimentError(
-            f"{path} is not JSON ({error}): correct it, or run `immr experiment start`"
-        ) from error
-    except ExperimentError as error:
-        raise ExperimentError(f"{path}: {error}") from error
-
-
 def _is_address(url: str) -> bool:
     """Whether this is an HTTP address to which paths can be appended."""
     try:
@@ -230,89 +187,6 @@ def _is_address(url: str) -> bool:
         return False
     is_plain = url.isascii() and url.isprintable() and not set(url) & set(" ?#@\\")
     return parts.scheme in ("http", "https") and bool(host) and port != 0 and is_plain
-
-
-def _experiment(content: Any) -> Experiment:
-    values = _fields(content, Experiment, "a test")
-    _require_text(values, ("name", "salt"), "a test")
-    variants = values.get("variants")
-    if not isinstance(variants, list):
-        raise ExperimentError(
-            "`variants` is not a list: give the champion, and the challengers if there are any"
-        )
-    values["variants"] = tuple(sorted(map(_variant, variants), key=lambda each: ALL_ROLES.index(each.name)))
-    versions = [each.model_version for each in values["variants"] if not each.ended]
-    if len(set(versions)) < len(versions):
-        raise ExperimentError(f"variants share a version ({versions}): `immr experiment aa` deploys a copy")
-    if values.get("previous") is not None:
-        values["previous"] = _variant(values["previous"])
-    for name in _MOMENTS:
-        if values.get(name) is not None:
-            values[name] = _moment(name, values[name])
-    if values.get("holdout") is not None:
-        values["holdout"] = _holdout(values["holdout"])
-    for name in ("planned_users", "ramp_every_s"):
-        number = values.get(name)
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
-            raise ExperimentError(f"`{name}` is {number!r:.100}: give a whole number")
-    if not _is_number(values.get("min_days", 0)):
-        raise ExperimentError(f"`min_days` is {values['min_days']!r:.100}: give a number")
-    ramp = values.get("ramp", [])
-    if not isinstance(ramp, list) or not all(isinstance(share, float) for share in ramp):
-        raise ExperimentError(f"`ramp` is {ramp!r:.100}: give a list of shares like 0.25")
-    values["ramp"] = tuple(ramp)
-    return Experiment(**values)
-
-
-def _variant(content: Any) -> Variant:
-    values = _fields(content, Variant, "a variant")
-    if not _is_number(values["weight"]):
-        raise ExperimentError(f"variant {values['name']!r} has weight {values['weight']!r}: give a number")
-    if not isinstance(values.get("ended", False), bool):
-        raise ExperimentError(f"variant {values['name']!r} has ended {values['ended']!r}: give true or false")
-    _require_text(values, ("name", "url", "model_version"), "a variant")
-    return Variant(**values)
-
-
-def _holdout(content: Any) -> Holdout:
-    values = _fields(content, Holdout, "a holdout")
-    if not _is_number(values["share"]):
-        raise ExperimentError(f"the holdout has a share of {values['share']!r}: give a number")
-    _require_text(values, ("salt",), "a holdout")
-    return Holdout(**values | {"since": _moment("since", values["since"])})
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _require_text(values: Mapping[str, Any], names: Sequence[str], what: str) -> None:
-    for name in names:
-        if not isinstance(values[name], str):
-            raise ExperimentError(f"{what}'s {name} is {values[name]!r:.100}: give text")
-
-
-def _fields(
-    content: Any, record: type[Variant] | type[Holdout] | type[Experiment], what: str
-) -> dict[str, Any]:
-    if not isinstance(content, Mapping):
-        raise ExperimentError(f"{what} is not a JSON object: {content!r:.100}")
-    known = {field.name for field in fields(record)}
-    required = {field.name for field in fields(record) if field.default is MISSING}
-    if missing := sorted(required - set(content)):
-        raise ExperimentError(f"{what} lacks {', '.join(missing)}: add it")
-    if unknown := sorted(set(content) - known):
-        raise ExperimentError(
-            f"{what} has no {', '.join(unknown)}: its fields are {', '.join(sorted(known))}"
-        )
-    return dict(content)
-
-
-def _moment(name: str, text: Any) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError) as error:
-        raise ExperimentError(f"`{name}` is {text!r}: give a time like 2024-05-01T12:00:00+00:00") from error
 
 
 def _require_zone(name: str, moment: datetime) -> None:

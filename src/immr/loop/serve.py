@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from immr.deploy import process_marks
 from immr.errors import DeployError, ExperimentBusyError, ImmrError
 from immr.experiment import changes
-from immr.experiment.definition import Experiment, Variant, load, save
+from immr.experiment.definition import Experiment, Variant
+from immr.experiment.file import load, save
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.queue import advance
 from immr.loop.experiment.recovery import complete_interrupted

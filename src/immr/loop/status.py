@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from immr.deploy.deployer import Deployment
 from immr.errors import ImmrError
-from immr.experiment.definition import Experiment, load
+from immr.experiment.definition import Experiment
+from immr.experiment.file import load
 from immr.experiment.revision import revision_of
 from immr.loop.evaluate import GATE_PASSED
 from immr.loop.experiment.aa import COPY_OF

@@ -79,7 +79,7 @@ def read_out(
         EventLogError: The event log does not answer.
     """
     from immr.experiment.context import Dimensions, check_dimensions
-    from immr.experiment.definition import load
+    from immr.experiment.file import load
     from immr.readout.decision import DecisionPolicy, decide
     from immr.readout.readout import readout
     from immr.readout.segments import segments

@@ -20,7 +20,7 @@ from typing import TypeAlias
 import httpx
 import pytest
 
-from immr.experiment.definition import load, save
+from immr.experiment.file import load, save
 from immr.packaging.serve import own_code
 from immr.settings import Settings
 from immr.wiring import connect

@@ -11,7 +11,7 @@ from immr import recipes
 from immr.errors import IndexMismatchError, PackagingError
 from immr.events.postgres.log import PostgresEventLog
 from immr.experiment import history
-from immr.experiment.definition import load, save
+from immr.experiment.file import load, save
 from immr.loop.package import package
 from immr.packaging.serve import own_code
 from immr.settings import Settings

@@ -16,7 +16,7 @@ from immr.cli import app
 from immr.cli.options import report_deployed
 from immr.errors import ExperimentError, RegistryError
 from immr.evaluation.matches.rule import MATCH_RULE
-from immr.experiment.definition import load
+from immr.experiment.file import load
 from immr.loop import govern, index, package
 from immr.loop.evaluate import GATE_PASSED
 from immr.loop.experiment.aa import COPY_OF, deploy_copy

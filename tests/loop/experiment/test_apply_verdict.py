@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from immr.errors import ExperimentError, RegistryError
-from immr.experiment.definition import load
+from immr.experiment.file import load
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history
 from immr.loop.experiment.ramp import stop

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from immr.cli import app
 from immr.errors import ExperimentError, RegistryError, SettingsError
 from immr.experiment.assignment import assign
-from immr.experiment.definition import Experiment, load, save
+from immr.experiment.definition import Experiment
+from immr.experiment.file import load, save
 from immr.loop import watch
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history, report

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from immr.cli import app
 from immr.errors import ExperimentError
 from immr.experiment import changes
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.loop.experiment.plan import plan, planned_users
 from immr.settings import Settings
 from immr.types import Click, Impression, ModelVersion, SearchRecord

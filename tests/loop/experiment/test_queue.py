@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from immr.cli import app
 from immr.cli.options import report_deployed
 from immr.errors import DeployError, ExperimentError
-from immr.experiment.definition import load
+from immr.experiment.file import load
 from immr.experiment.queue import hold, load_queue, save_queue
 from immr.loop.experiment import queue
 from immr.loop.experiment.decide import decide

@@ -1,6 +1,6 @@
 """Ramp and stop: on a real experiment file."""
 
-from immr.experiment.definition import load
+from immr.experiment.file import load
 from immr.loop.experiment.ramp import ramp, stop
 from immr.loop.experiment.start import start
 from immr.settings import Settings

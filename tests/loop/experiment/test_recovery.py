@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks.experiment.crash_points import Killed, Mortal
-from immr.experiment.definition import load
+from immr.experiment.file import load
 from immr.loop.deploy import deploy
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from immr.experiment.definition import load
+from immr.experiment.file import load
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history
 from immr.loop.experiment.ramp import stop

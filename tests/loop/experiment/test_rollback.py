@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from immr.errors import ExperimentError
-from immr.experiment.definition import Experiment, load, save
+from immr.experiment.definition import Experiment
+from immr.experiment.file import load, save
 from immr.loop.experiment.decide import _promote, decide
 from immr.loop.experiment.history import history, report
 from immr.loop.experiment.reports import kept_report

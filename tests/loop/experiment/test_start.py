@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from immr.cli import app
 from immr.errors import ExperimentError
 from immr.experiment.assignment import assign
-from immr.experiment.definition import load, save
+from immr.experiment.file import load, save
 from immr.loop import watch
 from immr.loop.experiment.ramp import stop
 from immr.loop.experiment.start import shadow, start

@@ -17,7 +17,8 @@ import pytest
 from immr.events.token_keys import rotate
 from immr.experiment import changes
 from immr.experiment.assignment import assign, group
-from immr.experiment.definition import Experiment, Holdout, Variant, save
+from immr.experiment.definition import Experiment, Holdout, Variant
+from immr.experiment.file import save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app

@@ -15,7 +15,8 @@ import pytest
 
 from immr.experiment.assignment import assign
 from immr.experiment.changes import begin
-from immr.experiment.definition import Experiment, save
+from immr.experiment.definition import Experiment
+from immr.experiment.file import save
 from immr.loop import watch as watching
 from immr.settings import Settings
 from immr.wiring import connect

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from immr.events.query_photos import PhotoStore
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from serving.gateway.kept_photos import KeptPhotos
 from serving.process.metrics import Metrics

@@ -14,7 +14,8 @@ import pytest
 from fastapi import Request, Response
 from prometheus_client import generate_latest
 
-from immr.experiment.definition import Experiment, Kind, State, save
+from immr.experiment.definition import Experiment, Kind, State
+from immr.experiment.file import save
 from immr.search.searcher import Cursor, Wanted
 from immr.settings import Settings
 from immr.wiring import connect

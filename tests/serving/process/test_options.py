@@ -19,7 +19,7 @@ import pytest
 from fastapi import FastAPI
 
 from immr.errors import SettingsError
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import create_gateway_app, serve_gateway

@@ -16,7 +16,7 @@ import pytest
 from immr.events.delivery import Delivery
 from immr.events.journal_entries import Clicked
 from immr.events.kafka.url import KafkaUrl
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.process.metrics import Metrics

@@ -17,7 +17,7 @@ import pytest
 
 from immr.experiment.assignment import assign
 from immr.experiment.changes import begin
-from immr.experiment.definition import load, save
+from immr.experiment.file import load, save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app

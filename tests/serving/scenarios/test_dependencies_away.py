@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pyarrow as pa
 
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.features.item_stats import SCHEMA
 from immr.index.collection_names import collection_name
 from immr.settings import Settings

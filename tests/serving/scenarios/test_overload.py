@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from tests.support import http_client
 from tests.support.in_process import ready_version, served_gateway, served_version

@@ -21,7 +21,7 @@ import pytest
 
 from immr.data.contract import IMPRESSIONS
 from immr.data.training_set import TrainingSet
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.loop.materialize import forget, materialize, push
 from immr.search.personal_signals import Personal, personal_names
 from immr.search.ranker import Ranker

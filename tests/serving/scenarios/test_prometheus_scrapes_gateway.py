@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from immr.experiment.changes import begin
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app

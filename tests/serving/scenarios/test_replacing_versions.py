@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from immr.experiment import changes
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.support.in_process import in_threads, ready_version, served_gateway

@@ -25,7 +25,7 @@ import httpx
 import pytest
 import urllib3
 
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import create_gateway_app

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from immr.experiment import changes
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.bento.answering import VersionService

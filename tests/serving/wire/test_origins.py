@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from immr.errors import SettingsError
-from immr.experiment.definition import save
+from immr.experiment.file import save
 from immr.settings import Settings
 from serving.process.options import ServingOptions
 from serving.wire.origins import cors

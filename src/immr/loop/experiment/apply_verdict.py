@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from immr.alerts.alert import Alert
 from immr.errors import ExperimentError
-from immr.experiment.definition import CHAMPION, Experiment, load
+from immr.experiment.definition import CHAMPION, Experiment
+from immr.experiment.file import load
 from immr.experiment.history import TestEvent, from_row, has_all, to_row
 from immr.loop.experiment.reports import last_report
 from immr.loop.experiment.save_change import save_change

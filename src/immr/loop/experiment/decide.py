@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from immr.experiment import changes
-from immr.experiment.definition import Experiment, load
+from immr.experiment.definition import Experiment
+from immr.experiment.file import load
 from immr.experiment.queue import load_queue
 from immr.loop.experiment.apply_verdict import alert_of, apply_verdicts, records
 from immr.loop.experiment.queue import advance_locked

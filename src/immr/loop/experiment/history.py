@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from immr.errors import ExperimentBusyError, ExperimentError
-from immr.experiment.definition import load
+from immr.experiment.file import load
 from immr.experiment.history import Happening, PastTest, TestEvent, read
 from immr.loop.experiment.reports import kept_report, report_page
 from immr.loop.experiment.running_test import exclusive

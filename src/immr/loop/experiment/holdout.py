@@ -15,8 +15,8 @@ from immr.experiment.definition import (
     Experiment,
     Holdout,
     Variant,
-    load,
 )
+from immr.experiment.file import load
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from immr.errors import ExperimentError
 from immr.experiment import changes
-from immr.experiment.definition import CHAMPION, load
+from immr.experiment.definition import CHAMPION
+from immr.experiment.file import load
 from immr.machine.wording import counted
 
 if TYPE_CHECKING:

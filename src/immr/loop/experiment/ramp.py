@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from immr.experiment import changes
-from immr.experiment.definition import Experiment, load
+from immr.experiment.definition import Experiment
+from immr.experiment.file import load
 from immr.loop.experiment.queue import advance_locked
 from immr.loop.experiment.recovery import can_complete
 from immr.loop.experiment.running_test import exclusive, running_test

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from immr.errors import ImmrError
-from immr.experiment.definition import load
+from immr.experiment.file import load
 from immr.loop.experiment.apply_verdict import complete_verdicts, has_incomplete_verdicts
 from immr.loop.experiment.rollback import complete_rollback, rollback_marker
 from immr.loop.experiment.running_test import exclusive

@@ -10,7 +10,8 @@ from immr.alerts.alert import Alert
 from immr.deploy.readiness import not_ready_because
 from immr.errors import ExperimentError, ImmrError
 from immr.experiment import changes
-from immr.experiment.definition import CHAMPION, Experiment, load
+from immr.experiment.definition import CHAMPION, Experiment
+from immr.experiment.file import load
 from immr.experiment.queue import hold
 from immr.loop.experiment.apply_verdict import complete_verdicts
 from immr.loop.experiment.history import rollback_events

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from immr.errors import ExperimentBusyError
-from immr.experiment.definition import Experiment, load
+from immr.experiment.definition import Experiment
+from immr.experiment.file import load
 from immr.experiment.queue import load_queue
 from immr.experiment.revision import check_revision
 from immr.loop.experiment.save_change import complete_change

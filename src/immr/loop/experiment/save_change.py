@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from immr.alerts.alert import Alert
 from immr.errors import ExperimentError
-from immr.experiment.definition import Experiment, load, save
+from immr.experiment.definition import Experiment
+from immr.experiment.file import load, save
 from immr.experiment.history import ENDS, Happening, TestEvent, add_missing, from_row, to_row
 from immr.experiment.revision import revision_of
 from immr.loop.experiment.reports import keep_report, last_report

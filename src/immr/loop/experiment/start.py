@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from immr.deploy.readiness import not_ready_because
 from immr.errors import ExperimentError, ExperimentRunningError
 from immr.experiment import changes
-from immr.experiment.definition import CHAMPION, Experiment, Kind, load
+from immr.experiment.definition import CHAMPION, Experiment, Kind
+from immr.experiment.file import load
 from immr.experiment.queue import load_queue, save_queue
 from immr.loop.experiment.plan import planned_users
 from immr.loop.experiment.recovery import completed
