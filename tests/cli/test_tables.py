@@ -118,7 +118,7 @@ def test_progress_of_catalogue_changes(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_recipes_and_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"recipe": "concept"}.items() <= rows_of(tmp_path, "recipe", "list")[0].items()
-    monkeypatch.setattr(index.catalogue, "collect_garbage", lambda *_: {"immr-1": "deleted"})
+    monkeypatch.setattr(index, "collect_garbage", lambda *_: {"immr-1": "deleted"})
     assert rows_of(tmp_path, "index", "gc", "--keep", "1") == [{"version": "immr-1", "collection": "deleted"}]
 
 

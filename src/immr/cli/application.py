@@ -56,6 +56,10 @@ _PANELS = {
             "experiment.commands:experiment_app",
             "Plan, start, ramp, read out, decide and stop A/B tests.",
         ),
+        "watch": (
+            "experiment.commands:app",
+            "Decide whether to promote, keep, wait or roll back: `immr experiment decide`.",
+        ),
         "drift": (
             "events:app",
             "Compare recent photos, scores, categories and features with the training set.",

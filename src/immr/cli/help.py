@@ -23,7 +23,6 @@ _EARLIER_NAMES = {
 EARLIER_COMMANDS = {
     "push": ("materialize", "--events"),
     "forget": ("features", "delete"),
-    "watch": ("experiment", "decide"),
 }
 """Commands of `immr` that scripts may still use, and how they are written now."""
 

@@ -62,6 +62,7 @@ class _ByTask(Group):
         return sorted(self.commands, key=_ORDER.index)
 
 
+app = Commands()
 experiment_app = Commands(
     no_args_is_help=True,
     help="Plan, start, ramp, read out, decide and stop A/B tests.\n\nExample: immr experiment start --share 50%",
@@ -230,6 +231,7 @@ def _note_next(parts: Parts) -> None:
         )
 
 
+@app.command("watch")
 @experiment_app.command("decide")
 def experiment_decide(
     ctx: typer.Context,
