@@ -35,7 +35,7 @@ class TrainRecipe:
     warmup_share: Share = 0.1
     class_weight: Weight = 1.0  # of the classifier's loss
     picture_weight: Weight = 0.0  # of catalogue pictures as photos of their items, in the classifier's loss
-    pair_weight: Weight = 0.0  # of the pair loss; above 0 a step's photos come in couples with a document
+    pair_weight: Weight = 0.0  # of the pair loss; above 0 a step's photos come in pairs with a document
     pair_photo_weight: Weight = 0.0  # of the part between photos, in the pair loss
     pair_memory: CountOrZero = 0  # documents of earlier steps that count as wrong, in the pair loss
     margin_kind: Literal["cosface", "arcface"] = "cosface"

@@ -41,7 +41,7 @@ def test_few_photos_make_small_batches_and_too_few_an_error():
         _plan(size=2, photos=1)
 
 
-def _couples(
+def _pairs(
     rank: int = 0, size: int = 1, document_batch_size: int = 4
 ) -> tuple[BatchPlan, torch.Tensor, torch.Tensor]:
     photo_classes = torch.randint(5, (50,), generator=torch.Generator().manual_seed(0))
@@ -51,40 +51,40 @@ def _couples(
     return plan, photo_classes, document_classes
 
 
-def test_with_partners_photos_come_in_couples_with_a_document_of_their_class():
-    plan, photo_classes, document_classes = _couples(document_batch_size=3)
+def test_with_partners_photos_come_in_pairs_with_a_document_of_their_class():
+    plan, photo_classes, document_classes = _pairs(document_batch_size=3)
     drawn = set[int]()
     for epoch in range(4):
         for rows in plan.epoch(epoch):
-            couples = photo_classes[rows.photos_B].view(-1, 2)
-            assert torch.equal(couples[:, 0], couples[:, 1])
-            assert torch.equal(document_classes[rows.documents_B], couples[:3, 0])
+            pairs = photo_classes[rows.photos_B].view(-1, 2)
+            assert torch.equal(pairs[:, 0], pairs[:, 1])
+            assert torch.equal(document_classes[rows.documents_B], pairs[:3, 0])
             drawn |= set(rows.documents_B.tolist())
     assert drawn == set(range(7)), "a class with several documents shows all of them"
 
 
-def test_an_epochs_couples_contain_all_photos_and_none_often():
-    plan, photo_classes, _ = _couples()
+def test_an_epochs_pairs_contain_all_photos_and_none_often():
+    plan, photo_classes, _ = _pairs()
     assert plan.partners is not None
-    shown = plan.partners.couples(torch.Generator().manual_seed(0)).bincount(minlength=50)
+    shown = plan.partners.pairs(torch.Generator().manual_seed(0)).bincount(minlength=50)
     assert shown.min() == 1 and shown.max() <= 2
     assert (shown == 2).sum() == (photo_classes.bincount() % 2).sum(), "one photo of each odd class"
 
 
 def test_a_lone_photo_is_its_own_partner():
     partners = Partners.of(torch.tensor([0, 1, 1]), torch.tensor([0, 1]))
-    couples = partners.couples(torch.Generator().manual_seed(0)).view(-1, 2).tolist()
-    assert [0, 0] in couples and len(couples) == 2
+    pairs = partners.pairs(torch.Generator().manual_seed(0)).view(-1, 2).tolist()
+    assert [0, 0] in pairs and len(pairs) == 2
 
 
-def test_ranks_share_the_couples_of_an_epoch():
-    epochs = [list(_couples(rank, 2)[0].epoch(0)) for rank in range(2)]
+def test_ranks_share_the_pairs_of_an_epoch():
+    epochs = [list(_pairs(rank, 2)[0].epoch(0)) for rank in range(2)]
     assert len(epochs[0]) == len(epochs[1])
     pairs = [tuple(pair) for epoch in epochs for rows in epoch for pair in rows.photos_B.view(-1, 2).tolist()]
     assert len(pairs) == len(set(pairs))
 
 
-def test_too_few_couples_for_the_processes_are_an_error():
+def test_too_few_pairs_for_the_processes_are_an_error():
     partners = Partners.of(torch.tensor([0, 0]), torch.tensor([0]))
     with pytest.raises(TrainingError, match="fewer processes"):
         dataclasses.replace(_plan(size=2, photos=2), partners=partners)

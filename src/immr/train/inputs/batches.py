@@ -40,7 +40,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Partners:
-    """Photos of a class in couples, and a document of their class for each couple."""
+    """Photos of a class in pairs, and a document of their class for each pair."""
 
     classes_N: Tensor  # of each photo
     first_N: Tensor  # of each photo: where its class starts in `documents_M`
@@ -60,7 +60,7 @@ class Partners:
         shown = int((per_class_C + per_class_C % 2).sum())
         return cls(photo_classes_N, first_N, count_N, order_M, per_class_C, shown)
 
-    def couples(self, generator: torch.Generator) -> Tensor:
+    def pairs(self, generator: torch.Generator) -> Tensor:
         """An epoch's photos in random order, except that two of a class follow each other."""
         shuffled_N = torch.randperm(len(self.classes_N), generator=generator)
         by_class_N = shuffled_N[self.classes_N[shuffled_N].argsort(stable=True)]
@@ -72,8 +72,8 @@ class Partners:
         padded[padded_start_C[sorted_N] + torch.arange(len(by_class_N)) - start_C[sorted_N]] = by_class_N
         odd = (count_C % 2).nonzero().flatten()
         padded[padded_start_C[odd] + count_C[odd]] = by_class_N[start_C[odd]]
-        couples = padded.view(-1, 2)
-        return couples[torch.randperm(len(couples), generator=generator)].flatten()
+        pairs = padded.view(-1, 2)
+        return pairs[torch.randperm(len(pairs), generator=generator)].flatten()
 
     def draw(self, photos_B: Tensor, generator: torch.Generator) -> Tensor:
         """One document of each photo's class, (B,)."""
@@ -86,8 +86,8 @@ class Partners:
 class BatchPlan:
     """An epoch is one pass over the photos.
 
-    Without partners, the documents take turns. With partners, photos come in couples of a class, and a step has a
-    matching document for each of its first couples. Every rank has the same number of rows in every step; the
+    Without partners, the documents take turns. With partners, photos come in pairs of a class, and a step has a
+    matching document for each of its first pairs. Every rank has the same number of rows in every step; the
     remainder of an epoch is left out until the next shuffle.
     """
 
@@ -114,7 +114,7 @@ class BatchPlan:
 
     @property
     def photo_batch(self) -> int:
-        """Photos per rank and step; even if they come in couples."""
+        """Photos per rank and step; even if they come in pairs."""
         if not self.partners:
             return min(self.batch_size, self.photos // self.world.size)
         return max(2, min(self.batch_size, self.photos_shown // self.world.size) // 2 * 2)
@@ -134,10 +134,9 @@ class BatchPlan:
         """This rank's rows of each step; the same arguments give the same rows, so a resumed run is exact."""
         shared = _generator(self.seed, epoch, 0)
         own = _generator(self.seed, epoch, 1 + self.world.rank)
-        if self.partners:
-            photo_order = self.partners.couples(shared)
-        else:
-            photo_order = torch.randperm(self.photos, generator=shared)
+        photo_order = (
+            self.partners.pairs(shared) if self.partners else torch.randperm(self.photos, generator=shared)
+        )
         document_order = torch.randperm(self.documents, generator=shared)
         for step in range(self.steps_per_epoch):
             photos_B = photo_order[self._places(step, self.photo_batch)]
