@@ -82,8 +82,7 @@ def evaluate(
     champion = None if is_champion else role_holder
     before = evaluation_of(parts, champion, training_set, recipe) if champion else None
     verdict = gate(evaluation, before, recipe.gate, is_champion)
-    photos, items, classes = training_set.judgements, training_set.items, training_set.item_classes
-    by_kind = _by_kind(parts, version, kinds, photos, items, classes, recipe)
+    by_kind = _by_kind(parts, version, kinds, _held_out(training_set), recipe) if kinds else {}
     write_report(
         evaluation,
         training_set.items,
@@ -127,10 +126,9 @@ def evaluate_dataset(
         LabelledPhoto(f"{split}-{number}", photo.image, class_of[photo.item_id], photo.item_id)
         for number, photo in enumerate(labelled.split(split))
     ]
-    classes = list(class_of.values())
-    embedded = _embedded(parts, version, photos, labelled.items)
-    evaluation = _judged(embedded, photos, labelled.items, classes, recipe)
-    return evaluation, _by_kind(parts, version, kinds, photos, labelled.items, classes, recipe)
+    searches = _Searches(photos, labelled.items, list(class_of.values()))
+    evaluation = _judged(_embedded(parts, version, searches), searches, recipe)
+    return evaluation, _by_kind(parts, version, kinds, searches, recipe) if kinds else {}
 
 
 def evaluation_of(
@@ -139,16 +137,15 @@ def evaluation_of(
     """A version's evaluation on the held-out photos, computed once and cached, with its rule for matches."""
     from immr.evaluation.result import Evaluation
 
-    kept = _kept(parts, version, training_set, recipe)
-    if kept.is_file():
-        return Evaluation.read(kept)
-    photos, items, classes = training_set.judgements, training_set.items, training_set.item_classes
-    embedded = _embedded(parts, version, photos, items, training_set.image_hashes())
-    training_counts = Counter(photo.class_id for photo in training_set.queries)
-    evaluation = _judged(embedded, photos, items, classes, recipe, training_counts)
+    file = _evaluation_file(parts, version, training_set, recipe)
+    if file.is_file():
+        return Evaluation.read(file)
+    searches = _held_out(training_set)
+    embedded = _embedded(parts, version, searches)
+    evaluation = _judged(embedded, searches, recipe)
     if (rule := _match_rule(parts, version, training_set, embedded, recipe)) is not None:
         rule.write(_rule_file(parts, version, training_set, recipe))
-    evaluation.write(kept)
+    evaluation.write(file)
     return evaluation
 
 
@@ -171,7 +168,7 @@ def _background(parts: Parts, version: ModelVersion, training_set: TrainingSet, 
     registry = parts.registry
     curves = registry.fetch(version, parts.settings.cache_dir) / "curves.json"
     others = {
-        f"{other.id} ({other.recipe})": _kept(parts, other, training_set, recipe)
+        f"{other.id} ({other.recipe})": _evaluation_file(parts, other, training_set, recipe)
         for other in registry.versions()
         if other.id != version.id
     }
@@ -203,6 +200,27 @@ def _logged_metrics(evaluation: Evaluation, verdict: GateVerdict) -> dict[str, f
 
 
 @dataclass(frozen=True)
+class _Searches:
+    """Photos whose item is known, and the items among which it is searched."""
+
+    photos: Sequence[LabelledPhoto]
+    items: Sequence[Item]
+    item_classes: Sequence[int]
+    picture_hashes: Mapping[str, str] | None = None  # by URI, if they are known
+    training_counts: Mapping[int, int] | None = None  # training photos by class
+
+
+def _held_out(training_set: TrainingSet) -> _Searches:
+    return _Searches(
+        training_set.judgements,
+        training_set.items,
+        training_set.item_classes,
+        training_set.image_hashes(),
+        Counter(photo.class_id for photo in training_set.queries),
+    )
+
+
+@dataclass(frozen=True)
 class _Embedded:
     """Photos as a version embeds them (Q, D), their textures (Q, T), and the items' pictures."""
 
@@ -211,46 +229,33 @@ class _Embedded:
     items: PictureEmbeddings
 
 
-def _embedded(
-    parts: Parts,
-    version: ModelVersion,
-    photos: Sequence[LabelledPhoto],
-    items: Sequence[Item],
-    hashes: Mapping[str, str] | None = None,
-) -> _Embedded:
+def _embedded(parts: Parts, version: ModelVersion, searches: _Searches) -> _Embedded:
     from immr.evaluation.matches.photos import embed_with_textures
     from immr.model.documents import encode_pictures
 
-    if not photos:
+    if not searches.photos:
         raise DataError(
             "there are no held-out photos to evaluate on: name a training set that has some (--training-set), or add "
             "a table `judgements` to the data, or clicks of more than one user, and govern again"
         )
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
-    photos_QD, textures_QT = embed_with_textures(folder, [photo.image for photo in photos])
-    cache_dir = parts.settings.cache_dir
-    return _Embedded(photos_QD, textures_QT, encode_pictures(folder, items, cache_dir, hashes=hashes))
+    photos_QD, textures_QT = embed_with_textures(folder, [photo.image for photo in searches.photos])
+    items = encode_pictures(folder, searches.items, parts.settings.cache_dir, hashes=searches.picture_hashes)
+    return _Embedded(photos_QD, textures_QT, items)
 
 
-def _judged(
-    embedded: _Embedded,
-    photos: Sequence[LabelledPhoto],
-    items: Sequence[Item],
-    item_classes: Sequence[int],
-    recipe: Recipe,
-    training_counts: Mapping[int, int] | None = None,
-) -> Evaluation:
+def _judged(embedded: _Embedded, searches: _Searches, recipe: Recipe) -> Evaluation:
     from immr.evaluation.evaluate import evaluate as judge
 
     return judge(
         embedded.photos_QD,
-        photos,
+        searches.photos,
         embedded.items.rows_PD,
-        items,
-        item_classes,
+        searches.items,
+        searches.item_classes,
         recipe.gate,
         pictures_N=embedded.items.pictures_N,
-        training_counts=training_counts,
+        training_counts=searches.training_counts,
     )
 
 
@@ -276,23 +281,15 @@ def _match_rule(
 
 
 def _by_kind(
-    parts: Parts,
-    version: ModelVersion,
-    kinds: Sequence[str],
-    photos: Sequence[LabelledPhoto],
-    items: Sequence[Item],
-    item_classes: Sequence[int],
-    recipe: Recipe,
+    parts: Parts, version: ModelVersion, kinds: Sequence[str], searches: _Searches, recipe: Recipe
 ) -> Mapping[str, KindResult]:
     from immr.model.documents import encode_pictures
     from immr.search.evaluate_by_kind import evaluate_by_kind, searcher_of
 
-    if not kinds:
-        return {}
-    folder = parts.registry.fetch(version, parts.settings.cache_dir)
-    documents = encode_pictures(folder, items, parts.settings.cache_dir)
+    folder, items = parts.registry.fetch(version, parts.settings.cache_dir), searches.items
+    documents = encode_pictures(folder, items, parts.settings.cache_dir, hashes=searches.picture_hashes)
     with searcher_of(version, folder, items, documents, recipe.ranking) as searcher:
-        return evaluate_by_kind(searcher, kinds, photos, items, item_classes, recipe.gate)
+        return evaluate_by_kind(searcher, kinds, searches.photos, items, searches.item_classes, recipe.gate)
 
 
 def _kind_metrics(kinds: Mapping[str, KindResult]) -> dict[str, float]:
@@ -307,10 +304,10 @@ def _kind_metrics(kinds: Mapping[str, KindResult]) -> dict[str, float]:
 def _rule_file(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Path:
     from immr.evaluation.matches.rule import MATCH_RULE
 
-    return _kept(parts, version, training_set, recipe).with_suffix("") / MATCH_RULE
+    return _evaluation_file(parts, version, training_set, recipe).with_suffix("") / MATCH_RULE
 
 
-def _kept(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Path:
+def _evaluation_file(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Path:
     from immr.evaluation.result import FORMAT
 
     intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
