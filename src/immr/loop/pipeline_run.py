@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
@@ -92,30 +92,17 @@ class PipelineRun:
         """
         self._record(StepRecord(name, "running"))
         began = time.monotonic()
+
+        def ended(record: StepRecord) -> None:
+            self._record(replace(record, peak_mib=_peak_mib(), seconds=round(time.monotonic() - began)))
+
         try:
             result = with_retries(name, body, self.tries, self.first_pause_s)
         except Exception as error:
-            self._record(
-                StepRecord(
-                    name,
-                    "failed",
-                    error=f"{type(error).__name__}: {error}",
-                    peak_mib=_peak_mib(),
-                    seconds=round(time.monotonic() - began),
-                    remedy=_remedy(error),
-                )
-            )
+            message = f"{type(error).__name__}: {error}"
+            ended(StepRecord(name, "failed", error=message, remedy=_remedy(error)))
             raise
-        self._record(
-            StepRecord(
-                name,
-                "done",
-                finding(result),
-                peak_mib=_peak_mib(),
-                refused=refused(result),
-                seconds=round(time.monotonic() - began),
-            )
-        )
+        ended(StepRecord(name, "done", finding(result), refused=refused(result)))
         return result
 
     def records(self) -> list[StepRecord]:
@@ -137,15 +124,13 @@ class PipelineRun:
         done = {record.step for record in records if record.state == "done"}
         if len(done) < len(records):
             return "stopped"
-        # RUNNING may also be a normal end: after the last step for which the conditions hold
-        last = (
-            {"materialize"}
-            if any(record.refused for record in records)
-            else {"materialize", "package", "index"}
-        )
-        ends_early = not deploys or "package" not in last
-        whole = state in ("SUCCEEDED", "COMPLETE") or (state == "RUNNING" and ends_early and done >= last)
-        return "succeeded" if whole else "stopped"
+        refused = any(record.refused for record in records)
+        if state == "RUNNING" and (
+            refused or not deploys
+        ):  # a normal end, if the last step before it is done
+            last = {"materialize"} if refused else {"materialize", "package", "index"}
+            return "succeeded" if done >= last else "stopped"
+        return "succeeded" if state in ("SUCCEEDED", "COMPLETE") else "stopped"
 
     def end(self, outcome: Outcome) -> None:
         """Record how the run ended, for `ended`."""
