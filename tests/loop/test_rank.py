@@ -22,8 +22,8 @@ from immr.data.training_set import TrainingSet
 from immr.errors import RankingError, RegistryError
 from immr.evaluation.matches.rule import MATCH_RULE
 from immr.events.query_photos import PhotoStore
-from immr.loop import catalogue
 from immr.loop.evaluate import GATE_PASSED
+from immr.loop.experiment import running_test
 from immr.loop.rank import RANKER, RANKER_OF, personal_in_use, rank, rank_if_possible
 from immr.model import documents
 from immr.model.query_encoder import OnnxQueryEncoder
@@ -214,7 +214,7 @@ def test_a_personal_version_in_use_is_found(parts: Parts, monkeypatch: pytest.Mo
         folder.mkdir(parents=True)
         Ranker({}, RankingRecipe(), 1.0, trees, personal).write(folder)
         registry.add(tiny_version.version(number), folder, {RANKER: "its sentence"})
-    monkeypatch.setattr(catalogue, "live_versions", lambda parts: {"immr-1", "immr-2", "immr-3"})
+    monkeypatch.setattr(running_test, "live_versions", lambda parts: {"immr-1", "immr-2", "immr-3"})
     assert personal_in_use(parts) == ["immr-2"]
 
 
