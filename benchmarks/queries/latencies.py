@@ -17,6 +17,7 @@ from immr.machine import cores
 from immr.model.documents import PictureEmbeddings
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.search.evaluate_by_kind import searcher_of
+from immr.search.grouping import MOST_MEMBERS
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher, Wanted
 from immr.types import FloatArray, Item, ModelVersion, Region
@@ -85,6 +86,9 @@ def _p50(searcher: Searcher, photos: Sequence[DatasetPhoto], items: Sequence[Ite
         "photo_text": lambda row: searcher.search([contents[row]], Wanted(K, text=title_in_category(row))),
         "grouped": lambda row: searcher.search([contents[row]], Wanted(K, group_by="category")),
         "variants": lambda row: searcher.search([contents[row]], Wanted(K, group_by=PRODUCT)),
+        "ten_variants": lambda row: searcher.search(
+            [contents[row]], Wanted(K, group_by=PRODUCT, members=MOST_MEMBERS)
+        ),
         "facets": counted,
     }
     took_ms: dict[str, list[float]] = {kind: [] for kind in kinds}

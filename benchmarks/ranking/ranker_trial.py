@@ -104,7 +104,11 @@ def candidates(shop: Shop, item_C: np.ndarray, cosine_C: np.ndarray) -> list[Can
 def in_order(
     found: list[Candidate], fresh: Fresh, ranker: Ranker | None, user: UserFeatures | None = None
 ) -> list[Hit]:
-    learned = ranker.added(found, 0, found[:HEAD], fresh.features, fresh.now, user) if ranker else None
+    learned = (
+        ranker.added(found, range(1, 1 + len(found)), found[:HEAD], fresh.features, fresh.now, user)
+        if ranker
+        else None
+    )
     return rank(found, fresh.features, HAND, len(found), fresh.now, learned=learned)
 
 

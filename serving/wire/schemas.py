@@ -46,7 +46,7 @@ class HitBody(BaseModel):
         str | None, Field(description="In a search with `group_by`; null if the item has no group.")
     ] = None
     members: Annotated[
-        list[MemberBody], Field(description="Up to 10 other items of the group, most similar first.")
+        list[MemberBody], Field(description="Other items of the group, most similar first.")
     ] = []
     match: Annotated[
         Match | None,

@@ -24,7 +24,7 @@ def ranker(*trees: Tree) -> Ranker:
 
 
 def hits_of(by: Ranker) -> list[Hit]:
-    learned = by.added(CANDIDATES, 0, CANDIDATES, {}, NOW)
+    learned = by.added(CANDIDATES, range(1, 1 + len(CANDIDATES)), CANDIDATES, {}, NOW)
     return rank(CANDIDATES, {}, by.ranking, 3, NOW, learned=learned)
 
 
@@ -65,7 +65,7 @@ def personal() -> Ranker:
 
 def test_a_personal_ranker_adds_for_a_user_with_clicks_alone() -> None:
     def added(by: Ranker, user: UserFeatures | None) -> dict[str, float]:
-        return by.added(CANDIDATES, 0, CANDIDATES, {}, NOW, user)
+        return by.added(CANDIDATES, range(1, 1 + len(CANDIDATES)), CANDIDATES, {}, NOW, user)
 
     base = added(ranker(LIFT), None)
     assert added(ranker(LIFT), STEADY) == base  # off

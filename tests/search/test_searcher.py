@@ -20,7 +20,7 @@ from immr.index.qdrant import QdrantIndex
 from immr.index.vector_index import EVERYTHING, Collection
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.model.text_query_encoder import TextQueryEncoder
-from immr.search.grouping import MEMBERS
+from immr.search.grouping import MOST_MEMBERS
 from immr.search.personal_signals import Personal, personal_names
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
@@ -270,16 +270,44 @@ def test_members_are_the_most_similar_of_their_group_however_many_were_seen(
     index = QdrantIndex(f"edge://{tmp_path}/index")
     index.build(version, items, rows_ND)
     with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
-        for overfetch, query_D in product((1, 3, 5, 20), rows_ND[::12]):
+        for overfetch, members, query_D in product((1, 3, 5, 20), (0, 2, MOST_MEMBERS), rows_ND[::12]):
             searcher = Searcher(encoder, collection, None, RankingRecipe(), overfetch)
-            answer = searcher.page(query_D, Wanted(k, group_by="category"), Cursor())
+            answer = searcher.page(query_D, Wanted(k, group_by="category", members=members), Cursor())
             ranked = collection.search(query_D, len(items))
             assert {hit.group for hit in answer.hits} <= set(sizes) and len(answer.hits) == k
             for hit in answer.hits:
                 others = [each for each in ranked if each.category == hit.group]
                 assert [each.item_id for each in (*others[:1], *hit.members)] == [
-                    each.item_id for each in others[: MEMBERS + 1]
+                    each.item_id for each in others[: members + 1]
                 ]
+
+
+class CountsFeatures:
+    """A feature store whose items all have the same features; counts the items that are read."""
+
+    read_items = 0
+
+    def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
+        self.read_items += len(item_ids)
+        return dict.fromkeys(item_ids, ItemFeatures(1.0, "", 0, 0, 0.0))
+
+
+def test_a_grouped_search_reads_features_of_the_best_items_of_each_group(
+    encoder: OnnxQueryEncoder, tmp_path: Path
+) -> None:
+    """Reading them takes longer than finding the items."""
+    items = [Item(f"i{n}", "", "", f"c{n % 4}", "", 1.0, datetime(2026, 1, 1, tzinfo=UTC)) for n in range(60)]
+    rows_ND = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    rows_ND /= np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    version = ModelVersion("shop", 1, "key", "run", 8, "prep", "manifest", "concept")
+    index = QdrantIndex(f"edge://{tmp_path}/index")
+    index.build(version, items, rows_ND)
+    with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
+        features = CountsFeatures()
+        searcher = Searcher(encoder, collection, features, RankingRecipe(), overfetch=3)
+        answer = searcher.page(rows_ND[0], Wanted(10, group_by="category"), Cursor())
+    assert sorted(str(hit.group) for hit in answer.hits) == ["c0", "c1", "c2", "c3"]
+    assert all(len(hit.members) == 3 for hit in answer.hits) and features.read_items == 12
 
 
 class CountsCandidates:

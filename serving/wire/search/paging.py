@@ -20,7 +20,7 @@ from immr.search.searcher import Cursor, Wanted
 from immr.types import Condition, Filters, FloatArray
 from serving.wire.problems import ProblemError
 
-_FORMAT = 3
+_FORMAT = 4
 _CONTEXT = b"immr page 1:"  # keeps signatures of page tokens and click tokens apart: they share the keys
 _REMEDY = "Send the `next_page` of an answer unchanged, or start a new search."
 
@@ -85,13 +85,14 @@ def _values(wanted: Wanted) -> list[Any]:
         wanted.k,
         wanted.group_by,
         wanted.text,
+        wanted.members,
         [filters.category, filters.price_min, filters.price_max, filters.exclude],
         [[each.name, each.values, each.ranges, each.negated] for each in filters.conditions],
     ]
 
 
 def _wanted(values: Sequence[Any]) -> Wanted:
-    k, group_by, text, (category, price_min, price_max, exclude), conditions = values
+    k, group_by, text, members, (category, price_min, price_max, exclude), conditions = values
     filters = Filters(
         category,
         price_min,
@@ -102,7 +103,7 @@ def _wanted(values: Sequence[Any]) -> Wanted:
             for name, values, ranges, negated in conditions
         ),
     )
-    return Wanted(k, filters, group_by, text)
+    return Wanted(k, filters, group_by, text, members)
 
 
 def _fingerprints(content: bytes) -> frozenset[bytes]:

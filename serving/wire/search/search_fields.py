@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from immr.search.grouping import DEFAULT_MEMBERS, MOST_MEMBERS
 from immr.types import MISSING_VALUES
 from serving.wire.forms import PHOTO
 from serving.wire.problems import field_problems, invalid_fields
@@ -94,6 +95,11 @@ class SearchFields(BaseModel):
         str | None,
         Field(pattern=NAME_PATTERN, description="Show each value of this attribute once, with its items."),
     ] = None
+    members: Annotated[
+        int,
+        Field(ge=0, le=MOST_MEMBERS, description="With `group_by`: how many other items of each group."),
+        BeforeValidator(plain_number),
+    ] = DEFAULT_MEMBERS
     text: Annotated[
         str | None,
         Field(

@@ -76,6 +76,7 @@ class SearchRequest:
             ("k", wanted.k, page.k),
             ("text", wanted.text, page.text),
             ("group_by", wanted.group_by, page.group_by),
+            ("members", wanted.members, page.members),
             ("category", wanted.filters.category, page.filters.category),
             ("price_min", wanted.filters.price_min, page.filters.price_min),
             ("price_max", wanted.filters.price_max, page.filters.price_max),
@@ -103,7 +104,10 @@ class SearchRequest:
         if fields.group_by is not None and kinds[known("group_by", fields.group_by, kinds)] != "keyword":
             message = f"{fields.group_by} is a number. Group by a keyword"
             raise invalid_fields([FieldProblem(field="group_by", message=message)])
-        return Wanted(fields.k, filters, fields.group_by, fields.text or "")
+        if "members" in fields.model_fields_set and fields.group_by is None and fields.page is None:
+            message = "Members are of groups. Send group_by as well"
+            raise invalid_fields([FieldProblem(field="members", message=message)])
+        return Wanted(fields.k, filters, fields.group_by, fields.text or "", fields.members)
 
 
 def _unordered(conditions: tuple[Condition, ...]) -> set[tuple[object, ...]]:

@@ -75,6 +75,7 @@ class Client:
         filters: str | Sequence[str] = (),
         facets: str | Sequence[str] = (),
         group_by: str | None = None,
+        members: int | None = None,
         context: Mapping[str, str] | None = None,
     ) -> Answer:
         """The best items for up to five photos of one thing, for words, or those most like an item.
@@ -91,6 +92,7 @@ class Client:
             filters: For example `brand:Nike`, `-brand:Nike`, `size:40..44`.
             facets: Attributes to count.
             group_by: Show each value of this attribute once.
+            members: Other items of each group, 0 to 10; the service's default is 3.
             context: Where the search came from, in the declared dimensions: `{"country": "SE"}`.
 
         Raises:
@@ -107,6 +109,7 @@ class Client:
             "filter": _listed(filters),
             "facets": ",".join(_listed(facets)),
             "group_by": group_by,
+            "members": members,
             "context": json.dumps(context) if context else None,
         }
         return self._search(

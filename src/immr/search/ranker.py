@@ -50,7 +50,7 @@ class Ranker:
     def added(
         self,
         candidates: Sequence[Candidate],
-        start: int,
+        first_ranks: Sequence[int],
         head: Sequence[Candidate],
         features: Mapping[str, ItemFeatures],
         now: datetime,
@@ -59,14 +59,13 @@ class Ranker:
         """What the trees add to the hand-tuned weights' score, by item_id; see `immr.search.ranking.rank`.
 
         Args:
-            candidates: by cosine, best first.
-            start: how many candidates of the search come before these.
+            candidates: N of them, by cosine, best first.
+            first_ranks: (N,) see `signals`.
             head: see `signals`.
             features: by item_id.
             now: from which ages count.
             user: who searches. Without recent clicks, the result is that of the same ranker without `personal`.
         """
-        first_ranks = range(start + 1, start + 1 + len(candidates))
         signals_NF = signals(candidates, first_ranks, head, features, now, self.attributes)
         added_N = self.unit * self.trees.predict(signals_NF)
         if self.personal is not None and user is not None and user.items:

@@ -13,6 +13,7 @@ from immr.index.vector_index import EVERYTHING, Collection
 from immr.search import grouping
 from immr.search.facets import RecentFacets
 from immr.search.feature_lookup import FeatureLookup
+from immr.search.grouping import Group, with_members
 from immr.search.match_labels import with_matches
 from immr.search.query_embedder import QueryEmbedder, timed
 from immr.search.query_encoder import QueryEncoder, TextEncoder
@@ -37,6 +38,7 @@ class Wanted:
     filters: Filters = EVERYTHING
     group_by: str | None = None  # a keyword attribute or `category`
     text: str = ""  # words that hits should match, alone or beside a photo or an item
+    members: int = grouping.DEFAULT_MEMBERS  # most other items of a hit's group
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,12 @@ class Answer:
 
 
 class _Block(NamedTuple):
-    """Consecutive candidates of a search."""
+    """Consecutive candidates of a search, as they were found."""
 
-    candidates: list[Candidate]  # as they were found
-    best_first: list[Candidate]  # in the order of hits
-    ranking: Ranking
-    has_more: bool  # whether other candidates follow
+    candidates: list[Candidate]
+    before: int  # how many of the search come before them
+    has_more: bool  # whether others follow
+    shares: Mapping[str, Mapping[str, float]] | None  # of the fused rankings, in a search with words
 
 
 class Searcher:
@@ -206,16 +208,19 @@ class Searcher:
         """Candidates are ranked in blocks of `overfetch` pages; the pages of a block are cuts of one order."""
         size = wanted.k * self._overfetch
         block = self._block(answer, wanted, cursor.start, size, before=cursor.start)
+        best_first, ranking = self._ranked(answer, wanted, block, range(len(block.candidates)))
         end = cursor.place + wanted.k
         following = None
-        if len(block.best_first) > end:
+        if len(best_first) > end:
             following = replace(cursor, place=end)
         elif block.has_more:
             following = replace(cursor, start=cursor.start + size, place=0)
-        return self._hits(answer, wanted, block, block.best_first[cursor.place : end]), following
+        return self._hits(answer, wanted, ranking, best_first[cursor.place : end]), following
 
     def _grouped(self, answer: Answer, wanted: Wanted, cursor: Cursor) -> tuple[list[Hit], Cursor | None]:
         """The first hit of each group that no earlier page has, with the group's members.
+
+        As without groups, `overfetch` candidates for each hit are ranked, here the most similar ones of its group.
 
         Groups that were seen are filtered out of the next block, so that a large one does not fill block after block.
         But blocks are consecutive in searches with words, whose fused ranks depend on the filters, and at the start
@@ -224,36 +229,42 @@ class Searcher:
         group_by = wanted.group_by or ""
         hits: list[Hit] = []
         groups, following = cursor.groups, None
-        narrowed, size = wanted, wanted.k * self._overfetch * _GROUPED_OVERFETCH
+        narrowed, per_hit = wanted, self._overfetch * _GROUPED_OVERFETCH
         start = offset = before = cursor.start
-        seen, filtered_out = set[str](), set[str]()
+        seen: dict[Group, list[Candidate]] = {}
         while following is None and before < cursor.start + _GROUPED_CANDIDATES:
+            missing = wanted.k - len(hits)  # 0 to learn whether there is another page
+            size = per_hit * (wanted.k if narrowed is wanted else max(1, missing))
             block = self._block(answer, narrowed, offset, size, before)
-            new = grouping.first_of_each(block.best_first, group_by, groups)
-            missing = wanted.k - len(hits)
-            hits += self._hits(answer, wanted, block, list(new.values())[:missing])
-            groups |= set(list(new)[:missing])
+            rows_of = grouping.rows_of_groups(block.candidates, group_by)
+            new = [rows for group, rows in rows_of.items() if group.fingerprint() not in groups]
+            shortlist = [row for rows in new[: wanted.k * self._overfetch] for row in rows[: self._overfetch]]
+            best_first, ranking = self._ranked(answer, wanted, block, sorted(shortlist))
+            firsts = grouping.first_of_each(best_first, group_by)
+            hits += self._hits(answer, wanted, ranking, list(firsts.values())[:missing])
+            groups |= {group.fingerprint() for group in list(firsts)[:missing]}
             if len(new) > missing:
                 following = replace(cursor, start=start, groups=groups)
+            seen |= {group: [block.candidates[row] for row in rows] for group, rows in rows_of.items()}
             if not block.has_more:
                 break
-            seen |= grouping.groups_of(block.candidates, group_by)
             is_consecutive = wanted.text or before == cursor.start > 0
             offset, before = offset + size, before + size
             start = offset if narrowed is wanted else start
-            if not is_consecutive and seen != filtered_out:
-                filtered_out = set(seen)
-                filters = grouping.without_groups(wanted.filters, group_by, filtered_out)
+            filters = grouping.without_groups(wanted.filters, group_by, seen)
+            if not is_consecutive and filters != narrowed.filters:
                 narrowed, offset = replace(wanted, filters=filters), 0
+        starts_at_best = cursor.start == 0 and not wanted.text
         with timed(answer.stage_ms, "retrieve"):
-            query = (answer.embedding_D, wanted.text)
-            return grouping.with_members(hits, group_by, self._collection, *query, wanted.filters), following
+            query = (answer.embedding_D, wanted.text, wanted.filters)
+            known = seen if starts_at_best else {}
+            return with_members(hits, group_by, wanted.members, known, self._collection, *query), following
 
     def _block(self, answer: Answer, wanted: Wanted, start: int, size: int, before: int) -> _Block:
-        """Ranks the candidates from `start` on; `before` is how many of the search come before them."""
+        """The candidates from `start` on; `before` is how many of the search come before them."""
         shares = None
         with timed(answer.stage_ms, "retrieve"):
-            # one more than is ranked shows whether another block follows
+            # one more than is returned shows whether another block follows
             if wanted.text:
                 weight, filters = self._ranking.words_weight, wanted.filters
                 found, shares = search_fused(
@@ -261,7 +272,15 @@ class Searcher:
                 )
             else:
                 found = self._similar(answer.embedding_D, size + 1, wanted.filters, start)
-        candidates = found[:size]
+        if before == 0:
+            answer.head = found[:size][:HEAD]
+        return _Block(found[:size], before, len(found) > size, shares)
+
+    def _ranked(
+        self, answer: Answer, wanted: Wanted, block: _Block, rows: Sequence[int]
+    ) -> tuple[list[Candidate], Ranking]:
+        """The candidates in these rows of the block, in the order of hits."""
+        candidates = [block.candidates[row] for row in rows]
         ranker = self._ranker if _is_photo_search(answer, wanted) else None
         with timed(answer.stage_ms, "features"):
             features, failed = self._features.read(candidates)
@@ -276,16 +295,17 @@ class Searcher:
             learned = None
             if ranker is not None and not failed and ranker.applies_to(user):
                 # personal trees do not read the head
-                head = self._head(answer, wanted, start, candidates) if ranker.trees.trees else []
-                learned = ranker.added(candidates, before, head, features, now, user)
-            ranking = Ranking(features, self._ranking, now, shares, learned)
-            return _Block(candidates, ranking.best_first(candidates), ranking, len(found) > size)
+                head = self._head(answer, wanted) if ranker.trees.trees else []
+                first_ranks = [block.before + 1 + row for row in rows]
+                learned = ranker.added(candidates, first_ranks, head, features, now, user)
+            ranking = Ranking(features, self._ranking, now, block.shares, learned)
+            return ranking.best_first(candidates), ranking
 
     def _hits(
-        self, answer: Answer, wanted: Wanted, block: _Block, candidates: Sequence[Candidate]
+        self, answer: Answer, wanted: Wanted, ranking: Ranking, candidates: Sequence[Candidate]
     ) -> list[Hit]:
         with timed(answer.stage_ms, "rank"):
-            hits = [block.ranking.hit(candidate) for candidate in candidates]
+            hits = [ranking.hit(candidate) for candidate in candidates]
             rule = self._rule_of(answer, wanted)
             if rule is None or answer.embedding_D is None:
                 return hits
@@ -297,13 +317,10 @@ class Searcher:
         """The rule is calibrated on photos, so it applies to neither words nor items as queries."""
         return self._match_rule if _is_photo_search(answer, wanted) else None
 
-    def _head(
-        self, answer: Answer, wanted: Wanted, start: int, candidates: list[Candidate]
-    ) -> list[Candidate]:
+    def _head(self, answer: Answer, wanted: Wanted) -> list[Candidate]:
         """The most similar candidates of the whole search."""
         if answer.head is None:
-            whole = candidates[:HEAD] if start == 0 else None
-            answer.head = whole or self._similar(answer.embedding_D, HEAD, wanted.filters)
+            answer.head = self._similar(answer.embedding_D, HEAD, wanted.filters)
         return answer.head
 
     def _similar(

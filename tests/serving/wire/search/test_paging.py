@@ -14,7 +14,7 @@ CONDITIONS = (
     Condition("size", ranges=((40.0, None), (1.0, 2.0))),
     Condition("brand", ("a", "ä"), negated=True),
 )
-WANTED = Wanted(10, Filters("Früchte/Äpfel", 1.5, 9.0, "item", CONDITIONS), "brand", "blau")
+WANTED = Wanted(10, Filters("Früchte/Äpfel", 1.5, 9.0, "item", CONDITIONS), "brand", "blau", 5)
 PAGE = Page("immr-1", 2, WANTED, Cursor(64, 3, frozenset([b"group1", b"group2"]), elsewhere=True), EMBEDDING)
 
 

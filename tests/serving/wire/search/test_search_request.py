@@ -149,6 +149,17 @@ def test_grouped_pages_show_each_group_once(url: str) -> None:
     for hit in hits:
         [member] = hit["members"]
         assert member["item_id"] != hit["item_id"] and member["attributes"]["shade"] == hit["group"]
+    alone = http_client.post(url, json={"item_id": "red", "k": 1, "group_by": "shade", "members": 0})
+    following = http_client.post(url, json={"page": alone.json()["next_page"]})
+    assert [hit["members"] for answer in (alone, following) for hit in answer.json()["hits"]] == [[], []]
+
+
+def test_members_need_groups(url: str) -> None:
+    for fields, reason in (
+        ({"members": 3}, "members: Members are of groups. Send group_by as well"),
+        ({"members": 11, "group_by": "shade"}, "members: Input should be less than or equal to 10"),
+    ):
+        assert problem(http_client.post(url, json={"item_id": "red", **fields}), 422) == reason
 
 
 def test_a_photo_is_found_in_every_kind_of_body(url: str) -> None:
