@@ -54,8 +54,9 @@ from immr.model.model_recipe import ModelRecipe
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.model.text_query_encoder import TextQueryEncoder, has_text_encoder
 from immr.model.towers import Towers
+from immr.search.pages import Answer, Wanted
 from immr.search.ranking import RankingRecipe
-from immr.search.searcher import Answer, Searcher, Wanted
+from immr.search.searcher import Searcher
 from immr.settings import Settings
 from immr.train.export import export_query_encoder
 from immr.types import Item, ModelVersion, Region

@@ -18,8 +18,9 @@ from immr.model.documents import PictureEmbeddings
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.search.evaluate_by_kind import searcher_of
 from immr.search.grouping import MOST_MEMBERS
+from immr.search.pages import Wanted
 from immr.search.ranking import RankingRecipe
-from immr.search.searcher import Searcher, Wanted
+from immr.search.searcher import Searcher
 from immr.types import FloatArray, Item, ModelVersion, Region
 
 K = 10

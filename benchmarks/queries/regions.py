@@ -13,8 +13,9 @@ from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.evaluation.bootstrap import mean_estimates
 from immr.model.documents import encode_pictures
 from immr.search.evaluate_by_kind import searcher_of
+from immr.search.pages import Wanted
 from immr.search.ranking import RankingRecipe
-from immr.search.searcher import Searcher, Wanted
+from immr.search.searcher import Searcher
 from immr.types import ModelVersion, Region
 
 SCENES = 60

@@ -18,7 +18,8 @@ from immr.experiment.context import Dimensions
 from immr.experiment.definition import DIRECT
 from immr.machine import cores
 from immr.search import facets
-from immr.search.searcher import Answer, Cursor, Searcher
+from immr.search.pages import Answer, Cursor
+from immr.search.searcher import Searcher
 from immr.types import Facet, FloatArray, Hit
 from immr.wiring import Parts
 from serving.bento.inference import InferRequest, read_request

@@ -21,10 +21,11 @@ from immr.index.vector_index import EVERYTHING, Collection
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.model.text_query_encoder import TextQueryEncoder
 from immr.search.grouping import MOST_MEMBERS
+from immr.search.pages import Cursor, Wanted
 from immr.search.personal_signals import Personal, personal_names
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
-from immr.search.searcher import Cursor, Searcher, Wanted
+from immr.search.searcher import Searcher
 from immr.search.signals import names
 from immr.search.trees import Tree, Trees
 from immr.settings import Settings

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from immr.search.grouping import FINGERPRINT_BYTES
-from immr.search.searcher import Cursor, Wanted
+from immr.search.pages import Cursor, Wanted
 from immr.types import Condition, Filters, FloatArray
 from serving.wire.problems import ProblemError
 

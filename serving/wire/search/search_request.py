@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import Request
 
-from immr.search.searcher import Wanted
+from immr.search.pages import Wanted
 from immr.types import AttributeKind, Condition, Filters, Region
 from serving.wire.application import JSON
 from serving.wire.forms import PHOTO, SearchForm

@@ -18,8 +18,9 @@ from immr.index.qdrant import QdrantIndex
 from immr.model.documents import PictureEmbeddings
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.model.text_query_encoder import TextQueryEncoder, has_text_encoder
+from immr.search.pages import Wanted
 from immr.search.ranking import RankingRecipe
-from immr.search.searcher import Searcher, Wanted
+from immr.search.searcher import Searcher
 from immr.types import Item, ModelVersion
 
 _K = 10

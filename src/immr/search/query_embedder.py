@@ -9,16 +9,36 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
 from immr.machine import cores
-from immr.search.query_encoder import QueryEncoder, TextEncoder
 from immr.types import FloatArray, Region
 
 _SMALLEST_NORM = 1e-6
+
+
+class QueryEncoder(Protocol):
+    """Turns photos into embeddings; `immr.model.query_encoder.OnnxQueryEncoder` implements it."""
+
+    def decode(self, photo: bytes, region: Region | None = None) -> Image.Image:
+        """The picture, or a region of it, in the form that `encode` takes.
+
+        Raises:
+            ImageError: the bytes are not a readable picture.
+        """
+
+    def encode_with_texture(self, picture: Image.Image) -> tuple[FloatArray, FloatArray | None]:
+        """(D,) unit vector and the texture (T,) of an upright RGB picture; None if the version has no textures."""
+
+
+class TextEncoder(Protocol):
+    """Turns words into embeddings of the same space; `immr.model.text_query_encoder.TextQueryEncoder` does."""
+
+    def encode(self, text: str) -> FloatArray:
+        """(D,) unit vector."""
 
 
 class Embedded(NamedTuple):

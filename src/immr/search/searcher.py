@@ -3,68 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from immr.evaluation.matches.rule import MatchRule, strongest
 from immr.features.feature_store import FeatureReader, UserReader
-from immr.index.vector_index import EVERYTHING, Collection
+from immr.index.vector_index import Collection
 from immr.search import grouping
 from immr.search.facets import RecentFacets
 from immr.search.feature_lookup import FeatureLookup
 from immr.search.grouping import Group, with_members
 from immr.search.match_labels import with_matches
-from immr.search.query_embedder import QueryEmbedder, timed
-from immr.search.query_encoder import QueryEncoder, TextEncoder
+from immr.search.pages import Answer, Cursor, Wanted, is_photo_search
+from immr.search.query_embedder import QueryEmbedder, QueryEncoder, TextEncoder, timed
 from immr.search.rank_fusion import search_fused
 from immr.search.ranker import Ranker
 from immr.search.ranking import Ranking, RankingRecipe
 from immr.search.regions import RegionProposal, propose
 from immr.search.signals import HEAD
-from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region, UserFeatures
+from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Region
 
 _GROUPED_CANDIDATES = 5_000  # a page looks through no more for groups that were not shown yet
 # candidates of a grouped block, as a multiple of those without groups: few, large blocks take less time
 _GROUPED_OVERFETCH = 3
 MAX_REGIONS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a page contains: k hits that pass the filters, or the best hit of each of k groups."""
-
-    k: int
-    filters: Filters = EVERYTHING
-    group_by: str | None = None  # a keyword attribute or `category`
-    text: str = ""  # words that hits should match, alone or beside a photo or an item
-    members: int = grouping.DEFAULT_MEMBERS  # most other items of a hit's group
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where a page begins. Pages neither repeat nor skip an item as long as the catalogue does not change."""
-
-    start: int = 0  # candidates before the current block
-    place: int = 0  # hits of the block that earlier pages have; 0 in a grouped search
-    groups: frozenset[bytes] = frozenset()  # that earlier pages have
-    elsewhere: bool = False  # see `Answer`
-
-
-@dataclass(slots=True)
-class Answer:
-    """One page of hits, which parts of the search failed, and how long each step took."""
-
-    embedding_D: FloatArray | None  # of the query; `page` takes it for the next page. None for words alone
-    user_id: str = field(default="", repr=False)  # who searches, if that is known
-    user: tuple[UserFeatures | None, bool] | None = field(default=None, repr=False)  # as `read_user` gave it
-    head: list[Candidate] | None = field(default=None, repr=False)  # for a ranker, see `signals`
-    hits: list[Hit] = field(default_factory=list)
-    following: Cursor | None = None  # None on the last page
-    degraded: list[str] = field(default_factory=list)
-    stage_ms: dict[str, float] = field(default_factory=dict)
-    match: Match | None = None  # the best of its hits; None if the version has no rule for this kind of query
-    elsewhere: bool = False  # the photo is outside the domain of the shop's photos
 
 
 class _Block(NamedTuple):
@@ -281,7 +244,7 @@ class Searcher:
     ) -> tuple[list[Candidate], Ranking]:
         """The candidates in these rows of the block, in the order of hits."""
         candidates = [block.candidates[row] for row in rows]
-        ranker = self._ranker if _is_photo_search(answer, wanted) else None
+        ranker = self._ranker if is_photo_search(answer, wanted) else None
         with timed(answer.stage_ms, "features"):
             features, failed = self._features.read(candidates)
             user = None
@@ -315,7 +278,7 @@ class Searcher:
 
     def _rule_of(self, answer: Answer, wanted: Wanted) -> MatchRule | None:
         """The rule is calibrated on photos, so it applies to neither words nor items as queries."""
-        return self._match_rule if _is_photo_search(answer, wanted) else None
+        return self._match_rule if is_photo_search(answer, wanted) else None
 
     def _head(self, answer: Answer, wanted: Wanted) -> list[Candidate]:
         """The most similar candidates of the whole search."""
@@ -328,8 +291,3 @@ class Searcher:
     ) -> list[Candidate]:
         assert embedding_D is not None, "a search without words has a photo or an item"
         return self._collection.search(embedding_D, k, filters, offset)
-
-
-def _is_photo_search(answer: Answer, wanted: Wanted) -> bool:
-    """Whether the query is photos alone, without words; `more_like` excludes its item."""
-    return answer.embedding_D is not None and not wanted.text and wanted.filters.exclude is None

@@ -11,7 +11,7 @@ import pytest
 from immr.errors import IndexUnavailableError
 from immr.features.feast_store import FeastFeatures
 from immr.index.collection import QdrantCollection
-from immr.search.searcher import Wanted
+from immr.search.pages import Wanted
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.bento import version

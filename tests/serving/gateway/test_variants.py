@@ -16,7 +16,7 @@ from prometheus_client import generate_latest
 
 from immr.experiment.definition import Experiment, Kind, State
 from immr.experiment.file import save
-from immr.search.searcher import Cursor, Wanted
+from immr.search.pages import Cursor, Wanted
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway import app

@@ -3,7 +3,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from immr.search.searcher import Cursor, Wanted
+from immr.search.pages import Cursor, Wanted
 from immr.types import Condition, Filters
 from serving.wire.problems import ProblemError
 from serving.wire.search.paging import Page, read, sign, version_of

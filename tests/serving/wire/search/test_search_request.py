@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from immr.search.searcher import Wanted
+from immr.search.pages import Wanted
 from immr.settings import Settings
 from immr.types import AttributeKind, Filters
 from immr.wiring import connect
