@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from immr.errors import ExperimentError
@@ -39,6 +40,15 @@ TIMEOUT_S = 3.0
 MAX_IN_PROGRESS = 256
 """More than a Bento's, so that searches waiting for a slow variant do not crowd out the others."""
 _ALL_DOWN = "No variant answers now. Try again in a moment."
+
+
+@dataclass(frozen=True, slots=True)
+class _Routed:
+    """An answer, and how it came about."""
+
+    body: SearchBody
+    is_fallback: bool = False  # another variant than the user's own answered
+    versions: tuple[str, ...] = ()  # the model version of each hit of an interleaved answer
 
 
 class Gateway:
@@ -145,18 +155,18 @@ class Gateway:
         assigned = assign(experiment, user_id).name
         form.headers.update(user_headers(user_id))
         label = PREVIEW if preview else group(experiment, user_id)
-        versions: tuple[str, ...] = ()
         if experiment.kind == "interleave" and assigned == CHALLENGER and not form.asks_for_page:
-            body, fallback, versions = await self._both_answers(experiment, form, label)
+            answer = await self._both_answers(experiment, form, label)
         else:
-            body, fallback = await self._first_answer(experiment, assigned, form, label)
+            answer = await self._first_answer(experiment, assigned, form, label)
+        body = answer.body
         body.took_ms = 1000 * (time.perf_counter() - start)
         if not preview:
-            self._record(experiment, body, form, user_id, fallback, versions, context)
+            self._record(experiment, answer, form, user_id, context)
         for part in body.degraded:
             self.metrics.degraded.labels(part).inc()
         self.metrics.observe({"total": 1000 * (time.perf_counter() - start)})
-        _log_search(body, fallback)
+        _log_search(answer)
         return body
 
     async def picture(self, item_id: str, headers: Mapping[str, str]) -> VariantAnswer:
@@ -190,14 +200,8 @@ class Gateway:
         states = await asyncio.gather(*(self._variants.is_ready(each) for each in variants))
         return {variant.name: state for variant, state in zip(variants, states, strict=True)}
 
-    async def _both_answers(
-        self, experiment: Experiment, form: SearchForm, label: str
-    ) -> tuple[SearchBody, bool, tuple[str, ...]]:
-        """Both versions' hits in one answer; if only one version answers, its hits alone.
-
-        Returns:
-            The answer, whether it is a fallback, and the model version of each hit if it is interleaved.
-        """
+    async def _both_answers(self, experiment: Experiment, form: SearchForm, label: str) -> _Routed:
+        """Both versions' hits in one answer; if only one version answers, its hits alone."""
 
         async def one(variant: Variant) -> SearchBody | None:
             if (attempt := self._variants.admit(variant)) is None:
@@ -215,16 +219,16 @@ class Gateway:
         }
         if len(answers) == 2:
             body, versions = interleave(answers, label, self.keys[0], datetime.now(UTC))
-            return body, False, versions
+            return _Routed(body, versions=versions)
         if answers:
             [(name, body)] = answers.items()
-            return body, name != CHALLENGER, ()
-        return *await self._first_answer(experiment, CHALLENGER, form, label), ()
+            return _Routed(body, is_fallback=name != CHALLENGER)
+        return await self._first_answer(experiment, CHALLENGER, form, label)
 
     async def _first_answer(
         self, experiment: Experiment, assigned: str, form: SearchForm, label: str
-    ) -> tuple[SearchBody, bool]:
-        """The answer of the first variant that has one, and whether that is a fallback."""
+    ) -> _Routed:
+        """The answer of the first variant that has one."""
         refusals: list[ProblemError] = []
         begun_by = paging.version_of(form.values["page"], self.keys) if form.asks_for_page else None
         while True:
@@ -233,11 +237,11 @@ class Gateway:
                 if attempt := self._variants.admit(variant):
                     asked = True
                     if body := await self._answer(variant, form, label, refusals, attempt):
-                        return body, variant.name != assigned
+                        return _Routed(body, variant.name != assigned)
             # if every breaker is open, asking is no worse than refusing
             for variant in variants if not asked else []:
                 if body := await self._answer(variant, form, label, refusals):
-                    return body, variant.name != assigned
+                    return _Routed(body, variant.name != assigned)
             before, experiment = experiment, self.experiment()
             if experiment == before:
                 break
@@ -267,16 +271,14 @@ class Gateway:
     def _record(
         self,
         experiment: Experiment,
-        body: SearchBody,
+        answer: _Routed,
         form: SearchForm,
         user_id: str,
-        fallback: bool,
-        versions: tuple[str, ...],
         context: str,
     ) -> None:
         start = time.perf_counter()
-        now = datetime.now(UTC)
-        if not self.recorder.record_search(body, user_id, now, fallback, versions, context):
+        now, body = datetime.now(UTC), answer.body
+        if not self.recorder.record_search(body, user_id, now, answer.is_fallback, answer.versions, context):
             body.degraded.append("events")
         self.metrics.observe({"record": 1000 * (time.perf_counter() - start)})
         # a page continues the champion's answer: a challenger would refuse it
@@ -302,13 +304,14 @@ def _in_order(experiment: Experiment, first: str, begun_by: str | None = None) -
     return sorted(able, key=lambda each: (each.name != first, each.name != CHAMPION))
 
 
-def _log_search(body: SearchBody, fallback: bool) -> None:
+def _log_search(answer: _Routed) -> None:
+    body = answer.body
     fields: dict[str, str | float | bool] = {
         "query_id": body.query_id,
         "variant": body.variant,
         "model_version": body.model_version,
         "took_ms": round(body.took_ms, 1),
-        "fallback": fallback,
+        "fallback": answer.is_fallback,
     }
     tracing.note(**fields)
     searches.info("answered", extra={"fields": {**fields, "hits": len(body.hits), "degraded": body.degraded}})
