@@ -129,7 +129,7 @@ class _Run:
         ]
 
     def go(self) -> None:
-        """All steps."""
+        """All steps. Each passes on the rows that it keeps, and the ledger counts the others."""
         items, queries, judgements = self._pictured()
         inputs = self._inputs(items, queries, judgements)
         items = self._ledger.passed("images", "items", items, ["detail"], self._off("check_images"))
@@ -146,33 +146,24 @@ class _Run:
         labelled = self._work.keep(labelled.join(item_classes, "item_id"))
         unseen = split.unseen_classes(self._work, item_classes, self._recipe)
         labelled, judgements = self._split(labelled, judgements, item_classes, unseen)
-        if self._embedder:
-            queries = self._cleaned(self._work.keep(labelled), clicked, item_classes, self._embedder)
-        else:
-            queries = labelled
-            self._ledger.unchanged("appearance", "queries", queries, self._off("clean_labels"))
-        if self._recipe.balance_classes:
-            weighed = self._work.keep(balance.balanced(self._work, queries, self._recipe))
-            queries = self._ledger.passed("balance", "queries", weighed, note=self._spread(weighed))
-        else:
-            self._ledger.unchanged("balance", "queries", queries, self._off("balance_classes"))
-        items, judgements = self._marked(items, unseen), self._marked(judgements, unseen)
+        queries = self._balanced(self._cleaned(labelled, clicked, item_classes))
+        self._write_set(inputs, self._marked(items, unseen), queries, self._marked(judgements, unseen))
 
+    def _write_set(self, inputs: dict[str, Any], items: Any, queries: Any, judgements: Any) -> None:
+        """Write the tables, the manifest and the report."""
         outputs = {
             "items": self._write("items", items, item_columns(self._admission.path("items")), "item_id"),
             "queries": self._write("queries", queries, QUERIES_SCHEMA, "query_id"),
             "judgements": self._write("judgements", judgements, JUDGEMENTS_SCHEMA, "query_id"),
         }
-        steps = self._ledger.steps
-        wrong = self._wrong_share if self._held_out else None
         written = manifest.write(
             self._folder,
             self._recipe,
             inputs,
-            steps,
+            self._ledger.steps,
             outputs,
             self._class_count,
-            wrong_judgements=wrong,
+            wrong_judgements=self._wrong_share if self._held_out else None,
             held_out=self._held_out,
         )
         report.write(self._folder, written, self._ledger.examples)
@@ -212,8 +203,13 @@ class _Run:
             return judged
         return self._work.keep(judged.mutate(reason=ibis.ifelse(disagree, "", judged.reason)))
 
-    def _cleaned(self, labelled: Any, clicked: Any, item_classes: Any, embedder: Embedder) -> Any:
-        """The labels that appearance confirms or corrects."""
+    def _cleaned(self, labelled: Any, clicked: Any, item_classes: Any) -> Any:
+        """The labels that appearance confirms or corrects; all of them if the step is off."""
+        embedder = self._embedder
+        if embedder is None:
+            self._ledger.unchanged("appearance", "queries", labelled, self._off("clean_labels"))
+            return labelled
+        labelled = self._work.keep(labelled)
         judged, wrong_share = appearance.judged(
             self._work, labelled, clicked, item_classes, embedder, self._recipe, self._work.scratch
         )
@@ -228,6 +224,14 @@ class _Run:
         kept = self._ledger.passed("appearance", "queries", judged, note=note)
         self._ledger.show("appearance", judged, "moved")
         return kept
+
+    def _balanced(self, queries: Any) -> Any:
+        """The photos with their weights; those of before if the step is off."""
+        if not self._recipe.balance_classes:
+            self._ledger.unchanged("balance", "queries", queries, self._off("balance_classes"))
+            return queries
+        weighed = self._work.keep(balance.balanced(self._work, queries, self._recipe))
+        return self._ledger.passed("balance", "queries", weighed, note=self._spread(weighed))
 
     def _spread(self, weighed: Any) -> str:
         """The smallest and largest weight after balancing."""
@@ -259,37 +263,37 @@ class _Run:
         return joined.mutate(unseen=joined.unseen_id.notnull()).drop("unseen_id")
 
     def _split(self, labelled: Any, judgements: Any, item_classes: Any, unseen: Any) -> tuple[Any, Any]:
+        """The photos to train on, and those to evaluate with: judged by people, or else held out."""
         import ibis
 
-        sides = None
         if self._work.rows(judgements):
-            judgements = judgements.join(item_classes, "item_id").mutate(user_id=ibis.null("string"))
-            note = "{} judgements from the data"
+            judged = judgements.join(item_classes, "item_id").mutate(user_id=ibis.null("string"))
+            sides, note = None, "judgements from the data"
         else:
-            found = self._sides(labelled)
-            self._held_out = {"days_after_training": found.days_after}
-            pq.write_table(found.table, path := self._work.scratch / "sides.parquet")
-            sides = self._work.read(path)
-            held = labelled.semi_join(sides.filter(sides.side == HELD_OUT), "query_id")
-            of_unseen = (
-                labelled.filter(labelled.settled).semi_join(unseen, "class_id").anti_join(held, "query_id")
-            )
-            judgements = held.select(*_JUDGED).union(of_unseen.select(*_JUDGED))
-            note = (
-                "{} judgements held out before labels are cleaned. Clicks are their labels, "
-                "so reported recall counts wrong clicks against the model. "
-                f"They were taken {found.when}"
-            )
-            if found.days_after and self._recipe.unseen_class_share:
-                note += "; photos of unseen classes are from all days"
-            if not self._embedder:
-                note += (
-                    ". Without an embedder near copies may be on both sides, and recall may be far too high"
-                )
-        judgements = self._work.keep(judgements.select(*_JUDGED))
-        verdicts = self._work.keep(split.verdicts(labelled, judgements, sides, unseen))
-        note = note.format(self._work.rows(judgements))
-        return self._ledger.passed("split", "queries", verdicts, note=note), judgements
+            judged, sides, note = self._hold_out(labelled, unseen)
+        judged = self._work.keep(judged.select(*_JUDGED))
+        verdicts = self._work.keep(split.verdicts(labelled, judged, sides, unseen))
+        note = f"{self._work.rows(judged)} {note}"
+        return self._ledger.passed("split", "queries", verdicts, note=note), judged
+
+    def _hold_out(self, labelled: Any, unseen: Any) -> tuple[Any, Any, str]:
+        """The held-out photos, the side of every photo (query_id, side), and the report's note."""
+        found = self._sides(labelled)
+        self._held_out = {"days_after_training": found.days_after}
+        pq.write_table(found.table, path := self._work.scratch / "sides.parquet")
+        sides = self._work.read(path)
+        held = labelled.semi_join(sides.filter(sides.side == HELD_OUT), "query_id")
+        settled = labelled.filter(labelled.settled)
+        of_unseen = settled.semi_join(unseen, "class_id").anti_join(held, "query_id")
+        note = (
+            "judgements held out before labels are cleaned. Clicks are their labels, so reported recall counts wrong "
+            f"clicks against the model. They were taken {found.when}"
+        )
+        if found.days_after and self._recipe.unseen_class_share:
+            note += "; photos of unseen classes are from all days"
+        if not self._embedder:
+            note += ". Without an embedder near copies may be on both sides, and recall may be far too high"
+        return held.select(*_JUDGED).union(of_unseen.select(*_JUDGED)), sides, note
 
     def _sides(self, labelled: Any) -> held_out.Sides:
         columns = ["query_id", "user_id", "ts", "image", "image_sha256", "class_id", "settled"]
