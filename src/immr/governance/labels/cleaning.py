@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,6 +58,13 @@ class Labels:
     evidence_R: FloatArray
     class_count: int
     session_N: Ints | None = None
+
+    @property
+    def is_given_R(self) -> Bools:
+        """Which clicks name the class that their row has."""
+        rows_R, classes_R = self.clicks.T
+        same_R: Bools = classes_R == self.given_N[rows_R]
+        return same_R
 
 
 @dataclass(frozen=True)
@@ -143,10 +151,9 @@ def _folds(x_NF: FloatArray, hashes: Sequence[str], labels: Labels, recipe: Gove
 
 def _belief(scores: ClassScores, seen_N: Bools, labels: Labels, first: _Belief | None = None) -> _Belief:
     """Bayes' rule over all classes, then between the label and the class it is most easily mistaken for."""
-    rows_R, classes_R = labels.clicks.T
+    rows_R, is_given_R = labels.clicks[:, 0], labels.is_given_R
     given_score_N = np.full(len(seen_N), -np.inf)
-    own_R = classes_R == labels.given_N[rows_R]
-    given_score_N[rows_R[own_R]] = scores.clicked_R[own_R]
+    given_score_N[rows_R[is_given_R]] = scores.clicked_R[is_given_R]
     judged_N = seen_N & np.isfinite(given_score_N)
     learn_N = judged_N & labels.settled_N
     sharpness, wrong = calibrated(scores.log_sum_NS[learn_N], given_score_N[learn_N], labels.class_count)
@@ -163,50 +170,70 @@ def _belief(scores: ClassScores, seen_N: Bools, labels: Labels, first: _Belief |
     return _Belief(given_N, likeliest_N, best_N, rival_N, of_rival_N, judged_N, share, wrong, sharpness)
 
 
-def _posterior(
+class _Posterior(NamedTuple):
+    """Probabilities of the classes that matter for a photo, as in `_Belief`."""
+
+    given_N: Doubles
+    likeliest_N: Ints
+    best_N: Doubles
+    rival_N: Ints
+    of_rival_N: Doubles
+
+
+def _posterior(scores: ClassScores, labels: Labels, sharpness: float, wrong: float) -> _Posterior:
+    """Bayes' rule: the given class, the likeliest one and the rival, with their probabilities."""
+    rows_R, classes_R = labels.clicks.T
+    photos, is_given_R = len(labels.given_N), labels.is_given_R
+    clicked_R, nearest_NK = _probabilities(scores, labels, sharpness, wrong)
+    given_N = np.zeros(photos)
+    given_N[rows_R[is_given_R]] = clicked_R[is_given_R]
+
+    order = np.lexsort((classes_R, -clicked_R, rows_R))
+    likeliest_clicked = order[np.unique(rows_R[order], return_index=True)[1]]
+    best_N, likeliest_N = np.full(photos, -1.0), labels.given_N.copy()
+    best_N[rows_R[likeliest_clicked]] = clicked_R[likeliest_clicked]
+    likeliest_N[rows_R[likeliest_clicked]] = classes_R[likeliest_clicked]
+    rows, column_N = np.arange(photos), nearest_NK.argmax(axis=1)
+    is_nearer_N = nearest_NK[rows, column_N] > best_N
+    likeliest_N = np.where(is_nearer_N, scores.nearest_NK[rows, column_N], likeliest_N)
+    best_N = np.maximum(best_N, nearest_NK[rows, column_N])
+
+    if labels.class_count < 2:
+        return _Posterior(given_N, likeliest_N, best_N, np.full(photos, -1), np.zeros(photos))
+    column_N = (scores.nearest_NK[:, 0] == labels.given_N).astype(np.int64)
+    rival_N, of_rival_N = scores.nearest_NK[rows, column_N], nearest_NK[rows, column_N]
+    return _Posterior(given_N, likeliest_N, best_N, rival_N, of_rival_N)
+
+
+def _probabilities(
     scores: ClassScores, labels: Labels, sharpness: float, wrong: float
-) -> tuple[Doubles, Ints, Doubles, Ints, Doubles]:
-    """(given, likeliest class, its probability, rival, its probability), each (N,).
+) -> tuple[Doubles, Doubles]:
+    """The probability of each clicked class (R,), and of each photo's nearest classes (N, K).
 
     The prior is 1 − ε, shared among the clicked classes by their evidence, and ε for all other classes alike.
     """
     rows_R, classes_R = labels.clicks.T
     photos, count = len(labels.given_N), labels.class_count
-    power_R = np.where(np.isfinite(scores.clicked_R), np.exp(sharpness * (scores.clicked_R - 1)), 0)
-    total_N = np.bincount(rows_R, labels.evidence_R, photos)
-    prior_R = (1 - wrong) * labels.evidence_R / np.maximum(total_N[rows_R], 1e-12)
-    elsewhere = wrong / max(count - 1, 1)
-    whole_N = (
+    likelihood_R = np.where(np.isfinite(scores.clicked_R), np.exp(sharpness * (scores.clicked_R - 1)), 0)
+    evidence_N = np.bincount(rows_R, labels.evidence_R, photos)
+    prior_R = (1 - wrong) * labels.evidence_R / np.maximum(evidence_N[rows_R], 1e-12)
+    prior_elsewhere = wrong / max(count - 1, 1)
+    of_all_N = (
         np.exp(scores.log_sum_NS[:, SHARPNESS.index(sharpness)])
         if sharpness
         else np.full(photos, float(count))
     )
-    rest_N = np.maximum(whole_N - np.bincount(rows_R, power_R, photos), 0)
-    norm_N = np.maximum(np.bincount(rows_R, prior_R * power_R, photos) + elsewhere * rest_N, 1e-300)
-    clicked_R = (prior_R * power_R / norm_N[rows_R]).round(4)
+    elsewhere_N = np.maximum(of_all_N - np.bincount(rows_R, likelihood_R, photos), 0)
+    norm_N = np.bincount(rows_R, prior_R * likelihood_R, photos) + prior_elsewhere * elsewhere_N
+    norm_N = np.maximum(norm_N, 1e-300)
+    clicked_R = (prior_R * likelihood_R / norm_N[rows_R]).round(4)
     nearest_NK = np.where(
         np.isfinite(scores.nearest_score_NK), np.exp(sharpness * (scores.nearest_score_NK - 1)), 0
     )
-    nearest_NK = (elsewhere * nearest_NK / norm_N[:, None]).round(4)
+    nearest_NK = (prior_elsewhere * nearest_NK / norm_N[:, None]).round(4)
     at_R, column_R = np.nonzero(scores.nearest_NK[rows_R] == classes_R[:, None])
     nearest_NK[rows_R[at_R], column_R] = clicked_R[at_R]
-
-    given_N = np.zeros(photos)
-    own_R = classes_R == labels.given_N[rows_R]
-    given_N[rows_R[own_R]] = clicked_R[own_R]
-    order = np.lexsort((classes_R, -clicked_R, rows_R))
-    first = order[np.unique(rows_R[order], return_index=True)[1]]
-    best_N, likeliest_N = np.full(photos, -1.0), labels.given_N.copy()
-    best_N[rows_R[first]], likeliest_N[rows_R[first]] = clicked_R[first], classes_R[first]
-    column_N = nearest_NK.argmax(axis=1)
-    rows = np.arange(photos)
-    better_N = nearest_NK[rows, column_N] > best_N
-    likeliest_N = np.where(better_N, scores.nearest_NK[rows, column_N], likeliest_N)
-    best_N = np.maximum(best_N, nearest_NK[rows, column_N])
-    if count < 2:
-        return given_N, likeliest_N, best_N, np.full(photos, -1), np.zeros(photos)
-    column_N = (scores.nearest_NK[:, 0] == labels.given_N).astype(np.int64)
-    return given_N, likeliest_N, best_N, scores.nearest_NK[rows, column_N], nearest_NK[rows, column_N]
+    return clicked_R, nearest_NK
 
 
 def _split(
