@@ -54,8 +54,8 @@ def main(
         preprocessing.apply(picture_files.load(photo.image, preprocessing.enough_px))[None]
         for photo in photos
     ]
-    full_QD, full_ms = _embedded(folder, pixels, reduced=False)
-    reduced_QD, reduced_ms = _embedded(folder, pixels, reduced=True)
+    full_QD, full_ms = _embedded(folder, pixels, in_bfloat16=False)
+    reduced_QD, reduced_ms = _embedded(folder, pixels, in_bfloat16=True)
     figures = {
         "photos": float(len(photos)),
         **_recalls("float32", full_QD @ documents_ND.T, wanted_Q),
@@ -72,8 +72,8 @@ def main(
     write_figures(json_file, figures)
 
 
-def _embedded(folder: Path, pixels: list[FloatArray], reduced: bool) -> tuple[FloatArray, float]:
-    graph = Graph(folder / QUERY_ENCODER, sizes=(1,), reduced=reduced)
+def _embedded(folder: Path, pixels: list[FloatArray], in_bfloat16: bool) -> tuple[FloatArray, float]:
+    graph = Graph(folder / QUERY_ENCODER, sizes=(1,), in_bfloat16=in_bfloat16)
     graph.run("embedding", pixels[0])
     start = time.process_time()
     embeddings_QD = np.concatenate([graph.run("embedding", each) for each in pixels])
@@ -87,8 +87,8 @@ def _texts(recipe: ModelRecipe, items: Sequence[Item]) -> dict[str, float]:
     batches = [texts[start : start + TEXTS] for start in range(0, len(texts), TEXTS)]
     spec = text_encoder_spec(recipe.text_encoder)
     tokens, ms = [], []
-    for reduced in (False, True):
-        encoder = TransformersText(spec, reduced)
+    for in_bfloat16 in (False, True):
+        encoder = TransformersText(spec, in_bfloat16)
         encoder.encode(batches[0], recipe.max_tokens)
         start_s = time.process_time()
         found = [encoder.encode(batch, recipe.max_tokens) for batch in batches]

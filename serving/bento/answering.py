@@ -121,7 +121,7 @@ class VersionService:
         context = context_text(request.fields.context, self._dimensions) if variant == DIRECT else ""
         if request.fields.image_url is not None:
             request = request.with_photo(await self._photo_at(request.fields.image_url))
-        answer, page, counted = await self._in_pool(self._answer, searcher, request, user_id)
+        answer, page, found_facets = await self._in_pool(self._answer, searcher, request, user_id)
         now = datetime.now(UTC)
         query_id = query_ids.new_query_id(user_key or query_ids.user_key(user_id))
         first, key = page.wanted.k * page.number + 1, self._keys[0]
@@ -133,7 +133,7 @@ class VersionService:
             hits=[_hit_body(hit, position, signer) for position, hit in enumerate(answer.hits, start=first)],
             degraded=answer.degraded,
             took_ms=1000 * (time.perf_counter() - start),
-            facets={name: facet_body(facet) for name, facet in counted.items()},
+            facets={name: facet_body(facet) for name, facet in found_facets.items()},
             next_page=self._next_page(answer, page, key),
             match=answer.match,
         )
@@ -166,6 +166,7 @@ class VersionService:
     def _answer(
         self, searcher: Searcher, request: SearchRequest, user_id: str
     ) -> tuple[Answer, Page, dict[str, Facet]]:
+        """The hits, their page, and the facets; an empty answer also has those of its filters, which may be why."""
         answer, page = self._page(searcher, request, user_id)
         filters, names = page.wanted.filters, request.fields.facets
         for name in names:
@@ -175,6 +176,7 @@ class VersionService:
         return answer, page, searcher.facets(names, filters) if names else {}
 
     def _page(self, searcher: Searcher, request: SearchRequest, user_id: str) -> tuple[Answer, Page]:
+        """The hits of a search, or of a later page of one, and the page that they are."""
         fields, version = request.fields, self.version.file.id
         if fields.page is not None:
             page = paging.read(fields.page, self._keys, version)
@@ -186,18 +188,17 @@ class VersionService:
                 f"The index of {version} is from an earlier release, without text search. Leave the text out"
             )
             raise invalid_fields([FieldProblem(field="text", message=message)])
-        if fields.item_id is not None:
-            found = searcher.more_like(fields.item_id, wanted)
-            if found is None:
-                raise ProblemError(404, f"There is no item {fields.item_id[:100]!r} in {version}.")
-            answer = found
-            wanted = replace(wanted, filters=replace(wanted.filters, exclude=fields.item_id))
-        else:
+        if fields.item_id is None:
             photos = request.photos
             if photos:
                 self.metrics.batch_size.observe(len(photos))
             answer = searcher.search(photos, wanted, request.region, user_id)
-        return answer, Page(version, 0, wanted, Cursor(), answer.embedding_D)
+            return answer, Page(version, 0, wanted, Cursor(), answer.embedding_D)
+        similar = searcher.more_like(fields.item_id, wanted)
+        if similar is None:
+            raise ProblemError(404, f"There is no item {fields.item_id[:100]!r} in {version}.")
+        later_pages = replace(wanted, filters=replace(wanted.filters, exclude=fields.item_id))
+        return similar, Page(version, 0, later_pages, Cursor(), similar.embedding_D)
 
     def _next_page(self, answer: Answer, page: Page, key: bytes) -> str | None:
         number = page.number + 1

@@ -18,9 +18,9 @@ from immr.train.world import World, world_from_environment
 def gradients(name: str, sharded: bool, world: World) -> dict[str, object]:
     encoder = load_image_encoder(name, 32).requires_grad_()
     if sharded:
-        shard(encoder, world, reduced=True)
+        shard(encoder, world, in_bfloat16=True)
     pixels_B3SS = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(world.rank))
-    with autocast(pixels_B3SS.device, reduced=True):
+    with autocast(pixels_B3SS.device, in_bfloat16=True):
         pooled_BF, _ = encoder(pixels_B3SS)
     (pooled_BF.float() * torch.linspace(-1, 1, pooled_BF.shape[1])).sum().backward()
     sum_gradients(encoder.parameters(), world)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from immr.deploy.deployer import Deployment
 from immr.errors import ImmrError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from immr.settings import Settings
     from immr.types import ModelVersion
     from immr.wiring import Parts
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -127,32 +129,27 @@ def _model(parts: Parts, version: ModelVersion, roles: Mapping[str, str], indexe
 
 def status(parts: Parts) -> Status:
     """The state of this home; a part that does not answer becomes a problem, not an error."""
-    problems: list[str] = []
-    roles: dict[str, str] = {}
-    deployments: tuple[Deployment, ...] = ()
-    experiment: Experiment | None = None
-    queue: tuple[Waiting, ...] = ()
-    try:
-        roles = _roles(parts)
-    except ImmrError as error:
-        problems.append(str(error))
-    try:
-        deployments = tuple(parts.deployer.current())
-    except ImmrError as error:
-        problems.append(str(error))
-    try:
-        file = parts.settings.experiment_file
-        experiment = load(file) if file.is_file() else None
-        queue = tuple(waiting(parts))
-    except ImmrError as error:
-        problems.append(str(error))
+    problems: dict[str, None] = {}  # each once: a damaged experiment file also hides what waits
+
+    def read(part: Callable[[], T], otherwise: T) -> T:
+        try:
+            return part()
+        except ImmrError as error:
+            problems[str(error)] = None
+            return otherwise
+
+    file = parts.settings.experiment_file
+    roles: Mapping[str, str] = read(lambda: _roles(parts), {})
+    deployments: Sequence[Deployment] = read(parts.deployer.current, ())
+    experiment = read(lambda: load(file) if file.is_file() else None, None)
+    queue: Sequence[Waiting] = read(lambda: waiting(parts), ())
     return Status(
         home=str(parts.settings.home),
         roles=roles,
         serving=tuple(_serving(parts, each) for each in deployments),
         experiment=experiment,
         rollback=_rollback(parts, experiment),
-        waiting=queue,
+        waiting=tuple(queue),
         last_run=_last_run(parts.settings),
         problems=tuple(problems),
     )

@@ -26,7 +26,7 @@ class OnnxQueryEncoder:
     def __init__(self, folder: Path, threads: int = 1, at_once: int = 1):
         """Each encoding uses `threads` threads, and `at_once` encodings run in parallel; see `Graph`."""
         self.card = Card.read(folder)
-        self._graph = Graph(folder / QUERY_ENCODER, threads, at_once, sizes=(1,), reduced=True)
+        self._graph = Graph(folder / QUERY_ENCODER, threads, at_once, sizes=(1,), in_bfloat16=True)
         self._whole = threading.Lock()
 
     @property

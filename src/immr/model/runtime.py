@@ -27,7 +27,7 @@ class Graph:
         threads: int = 1,
         at_once: int = 1,
         sizes: Sequence[int] = (),
-        reduced: bool = False,
+        in_bfloat16: bool = False,
     ) -> None:
         """Compile the graph.
 
@@ -37,12 +37,12 @@ class Graph:
             at_once: runs in parallel at full speed; more have to wait.
             sizes: fixed sizes of the first axes of every input; others stay as the file has them. A photo's batch
                 that may have any size takes a tenth more time, a text of any length several times as much.
-            reduced: compute in bfloat16 if the processor supports it. Nearly twice as fast as float32, with
+            in_bfloat16: compute in bfloat16 if the processor supports it. Nearly twice as fast as float32, with
                 the same recall (benchmarks/precision.py).
         """
         with _ONE_CORE:
             core = _core(os.getpid())
-        bfloat16 = reduced and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        bfloat16 = in_bfloat16 and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": threads * at_once,

@@ -30,7 +30,7 @@ class TextQueryEncoder:
         folder: Path,
         threads: int = 1,
         at_once: int = 1,
-        reduced: bool = True,
+        in_bfloat16: bool = True,
         remembered: int = REMEMBERED,
     ):
         """Load the graphs; for the other arguments, see `Graph`.
@@ -39,7 +39,7 @@ class TextQueryEncoder:
             folder: The version's folder.
             threads: Threads per encoding.
             at_once: Encodings that run in parallel.
-            reduced: Whether to compute in bfloat16 where the processor can.
+            in_bfloat16: Whether to compute in bfloat16 where the processor can.
             remembered: Embeddings of recent texts in memory.
         """
         from tokenizers import Tokenizer
@@ -48,8 +48,8 @@ class TextQueryEncoder:
         longest = (self._tokenizer.truncation or {}).get("max_length", _SHORT_TOKENS)
         self._short = min(_SHORT_TOKENS, longest)
         file = folder / TEXT_ENCODER
-        self._graph_of_short = Graph(file, threads, at_once, sizes=(1, self._short), reduced=reduced)
-        self._graph = Graph(file, threads, at_once, reduced=reduced)
+        self._graph_of_short = Graph(file, threads, at_once, sizes=(1, self._short), in_bfloat16=in_bfloat16)
+        self._graph = Graph(file, threads, at_once, in_bfloat16=in_bfloat16)
         self._embedding_of = lru_cache(remembered)(self._run)
 
     def encode(self, text: str) -> FloatArray:

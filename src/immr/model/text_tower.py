@@ -81,7 +81,7 @@ def export_text_encoder(recipe: ModelRecipe, document: DocumentTower, folder: Pa
     graph.output(0).get_tensor().set_names({"embedding"})
     # half precision would round the fusion's smallest constants to zero: a cosine of 0.996 for short texts
     openvino().save_model(graph, folder / TEXT_ENCODER, compress_to_fp16=False)
-    exported = TextQueryEncoder(folder, reduced=False)
+    exported = TextQueryEncoder(folder, in_bfloat16=False)
     cosines = []
     for text in _CHECKED:
         with torch.inference_mode():

@@ -67,7 +67,7 @@ class Trainer:
         self.towers, self.stage = stages.heads(arrays, self.model, recipe, self.world)
         shard = Shard(arrays.class_count, self.model.dim, self.world, recipe.seed)
         self.classifier = make_classifier(recipe, shard)
-        self._forget()
+        self._empty_memory()
 
     @property
     def curves(self) -> Curves:
@@ -117,7 +117,7 @@ class Trainer:
         self.stage = stages.fine_tuning(
             self.arrays, self.towers, self.recipe, cache_dir, self.world, pixels_url
         )
-        self._forget()
+        self._empty_memory()
         self.run(checkpoints, tracker)
         return self.stage.network.eval().get_submodule("encoder")
 
@@ -185,9 +185,8 @@ class Trainer:
             self.progress.advance(self._photos_per_step)
             if (step + 1) % self.read_every == 0:
                 display.step(self.progress, self._read_losses())
-            if (
-                step + 1
-            ) % plan.steps_per_epoch:  # the last step of an epoch is saved by `run`, with its curves
+            ends_epoch = (step + 1) % plan.steps_per_epoch == 0
+            if not ends_epoch:  # `run` saves the last step of an epoch, with its curves
                 self._save_if_due(checkpoints)
         self._read_losses()
         self.progress.end_epoch(self.stage.rate(self._steps_done - 1))
@@ -230,7 +229,7 @@ class Trainer:
             self.memory if self.stage.is_warm(step) else None,
         )
 
-    def _forget(self) -> None:
+    def _empty_memory(self) -> None:
         size = self.recipe.pair_memory
         self.memory = DocumentMemory(size, self.model.dim, self.world.device) if size else None
 

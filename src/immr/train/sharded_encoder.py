@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from immr.train.world import World
 
 
-def shard(encoder: nn.Module, world: World, reduced: bool = False) -> None:
+def shard(encoder: nn.Module, world: World, in_bfloat16: bool = False) -> None:
     """Split each parameter into one piece per rank, in place; whole ones exist for one block at a time.
 
     The gradient of a piece is the sum over ranks, as `sum_gradients` computes it for replicated parameters,
@@ -27,8 +27,8 @@ def shard(encoder: nn.Module, world: World, reduced: bool = False) -> None:
     Args:
         encoder: its parameters must be contiguous; create its optimizer afterwards.
         world: all ranks call this together.
-        reduced: ranks send parameters in bfloat16 and compute with these; pieces, gradients' sums and moments stay
-            float32. Ignored if the encoder has batch normalization, whose statistics are float32: autocast alone
+        in_bfloat16: ranks send parameters in bfloat16 and compute with these; pieces, gradients' sums and moments
+            stay float32. Ignored if the encoder has batch normalization, whose statistics are float32: autocast alone
             then reduces its products.
     """
     if world.size == 1:
@@ -38,7 +38,7 @@ def shard(encoder: nn.Module, world: World, reduced: bool = False) -> None:
     device = next(encoder.parameters()).device.type
     mesh = init_device_mesh(device, (world.size,))
     precision = MixedPrecisionPolicy()
-    if reduced and not any(isinstance(module, _BatchNorm) for module in encoder.modules()):
+    if in_bfloat16 and not any(isinstance(module, _BatchNorm) for module in encoder.modules()):
         precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for module in (
         *_blocks(encoder),

@@ -68,11 +68,11 @@ class Stage:
 
     def rate(self, step: int) -> float:
         """The learning rate at a step; steps are counted as if all epochs of the run were of this stage."""
-        return learning_rate(self._own(step), self._steps, self.peak_rate, self.warmup_share)
+        return learning_rate(self._step_of_stage(step), self._steps, self.peak_rate, self.warmup_share)
 
     def is_warm(self, step: int) -> bool:
         """Whether the learning rate has reached its peak."""
-        return self._own(step) >= self.warmup_share * self._steps
+        return self._step_of_stage(step) >= self.warmup_share * self._steps
 
     def step(self, rate: float) -> None:
         """One optimizer step."""
@@ -91,7 +91,7 @@ class Stage:
     def _steps(self) -> int:
         return self.epochs * self.plan.steps_per_epoch
 
-    def _own(self, step: int) -> int:
+    def _step_of_stage(self, step: int) -> int:
         return step - self.first_epoch * self.plan.steps_per_epoch
 
     def state(self) -> Parts:
@@ -151,8 +151,8 @@ def fine_tuning(
     recipe = run.fine_tune or FineTuneRecipe()
     model = replace(towers.recipe, image_size_px=recipe.image_size_px)
     on_gpu = world.device.startswith("cuda")
-    reduced = on_gpu if recipe.autocast is None else recipe.autocast
-    encoder = _encoder(model, recipe, reduced, world)
+    in_bfloat16 = on_gpu if recipe.autocast is None else recipe.autocast
+    encoder = _encoder(model, recipe, in_bfloat16, world)
     stored_px = round(recipe.image_size_px * _STORED_OVER_TRAINED)
     pictures = _pictures(arrays, PixelCache(cache_dir, stored_px, model.framing, pixels_url), world)
     drawing = Drawing(pictures, AUGMENTATIONS[recipe.augmentation], recipe.image_size_px, run.seed)
@@ -165,14 +165,14 @@ def fine_tuning(
     plan = _plan(arrays, recipe, run, world)
     run_encoder: Encoder = encoder
     if on_gpu and _is_compiled(recipe, plan):
-        run_encoder = compiled(encoder, _random_pixels(plan, recipe.image_size_px, world), reduced)
+        run_encoder = compiled(encoder, _random_pixels(plan, recipe.image_size_px, world), in_bfloat16)
     network = nn.ModuleDict({"encoder": encoder, "towers": towers})
     network.zero_grad()  # with leftover gradients torch does not load the state of a new optimizer
     return Stage(
         first_epoch=run.epochs,
         epochs=recipe.epochs,
         plan=plan,
-        inputs=AugmentedInputs(arrays, _augmented_pictures(drawing, model, world), run_encoder, reduced),
+        inputs=AugmentedInputs(arrays, _augmented_pictures(drawing, model, world), run_encoder, in_bfloat16),
         network=network,
         optimizer=_adamw(groups, recipe.learning_rate, world),
         peak_rate=recipe.learning_rate,
@@ -181,15 +181,15 @@ def fine_tuning(
     )
 
 
-def _encoder(model: ModelRecipe, recipe: FineTuneRecipe, reduced: bool, world: World) -> Any:
+def _encoder(model: ModelRecipe, recipe: FineTuneRecipe, in_bfloat16: bool, world: World) -> Any:
     """The pretrained encoder on this rank's device, in the form that is fastest there."""
     encoder: Any = load_image_encoder(model.image_encoder, model.image_size_px).to(world.device)
     if world.device.startswith("cuda"):
         use_fast_kernels(encoder)
-    elif not reduced:
+    elif not in_bfloat16:
         use_fast_gradients(encoder)
     if recipe.encoder_parallel == "fsdp2":
-        sharded_encoder.shard(encoder, world, reduced)
+        sharded_encoder.shard(encoder, world, in_bfloat16)
         return encoder
     return encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
 
@@ -215,7 +215,9 @@ def _adamw(groups: list[dict[str, Any]], rate: float, world: World) -> optim.Ada
 def _plan(
     arrays: TrainingArrays, recipe: TrainRecipe | FineTuneRecipe, run: TrainRecipe, world: World
 ) -> BatchPlan:
-    matched = run.pair_weight > 0
+    partners = None
+    if run.pair_weight > 0:
+        partners = Partners.of(arrays.photo_classes_N.cpu(), arrays.document_classes_M.cpu())
     return BatchPlan(
         photos=len(arrays.query_ids),
         documents=len(arrays.document_classes_M),
@@ -224,9 +226,7 @@ def _plan(
         document_batch_size=recipe.document_batch_size,
         seed=run.seed,
         world=world,
-        partners=Partners.of(arrays.photo_classes_N.cpu(), arrays.document_classes_M.cpu())
-        if matched
-        else None,
+        partners=partners,
     )
 
 

@@ -45,7 +45,7 @@ class Encoder(nn.Module):
 def test_a_compiled_encoder_computes_the_same(widths):
     encoder, pixels = Encoder(widths), torch.randn(2, 3, 4, 8)
     expected = encoder(pixels)[0]
-    faster = compiled(encoder, pixels, reduced=False, backend="aot_eager")
+    faster = compiled(encoder, pixels, in_bfloat16=False, backend="aot_eager")
     torch.testing.assert_close(faster(pixels)[0], expected)
     assert all(parameter.grad is None for parameter in encoder.parameters())
 
@@ -57,7 +57,7 @@ def test_an_encoder_that_does_not_compile_runs_as_it_is(widths, caplog):
 
     encoder, pixels = Encoder(widths), torch.randn(2, 3, 4, 8)
     with caplog.at_level(logging.WARNING, logger="immr"):
-        slower = compiled(encoder, pixels, reduced=False, backend=refuse)
+        slower = compiled(encoder, pixels, in_bfloat16=False, backend=refuse)
     assert "no compiler" in caplog.text and "slower" in caplog.text
     torch.testing.assert_close(slower(pixels)[0], encoder(pixels)[0])
 
@@ -75,7 +75,7 @@ def test_an_encoder_with_its_backward_pass_is_one_graph_for_all_steps(kind, tmp_
     encoder_groups(encoder, share=1.0, decay=1.0, frozen_stages=frozen, weight_decay=0.0)
     with torch._dynamo.config.patch(error_on_recompile=True):
         with caplog.at_level(logging.WARNING, logger="immr"):
-            faster = compiled(encoder, _pixels(), reduced=True, backend="eager", fullgraph=True)
+            faster = compiled(encoder, _pixels(), in_bfloat16=True, backend="eager", fullgraph=True)
         assert not caplog.records, "a graph breaks"
         for _ in range(2):
             with torch.autocast("cpu", torch.bfloat16):

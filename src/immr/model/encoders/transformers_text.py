@@ -57,13 +57,13 @@ def _has_bfloat16() -> bool:
 class TransformersText:
     """A frozen text model with its tokenizer."""
 
-    def __init__(self, spec: TextEncoderSpec, reduced: bool = True):
+    def __init__(self, spec: TextEncoderSpec, in_bfloat16: bool = True):
         """Load the model.
 
         Args:
             spec: of the model.
-            reduced: compute in bfloat16 on a CPU that has instructions for it (benchmarks/precision.py), unless the
-                first batch differs from float32.
+            in_bfloat16: on a CPU that has instructions for it (benchmarks/precision.py), unless the first batch
+                differs from float32.
         """
         import transformers
 
@@ -80,7 +80,9 @@ class TransformersText:
             half_config(spec.folder, "text_config").get("max_position_embeddings", 1_000_000)
         )
         self._padded = kind in _PADDED_IN_TRAINING
-        self._reduced = None if reduced and _has_bfloat16() else False  # None until the first batch decides
+        self._in_bfloat16 = (
+            None if in_bfloat16 and _has_bfloat16() else False
+        )  # None until the first batch decides
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
@@ -99,13 +101,13 @@ class TransformersText:
 
     def _tokens(self, inputs: dict[str, Tensor], mask_BT: Tensor, device: str) -> Tensor:
         """(B, T, E), float32, on the CPU."""
-        if device != "cpu" or self._reduced is False:
+        if device != "cpu" or self._in_bfloat16 is False:
             return self._run(inputs, torch.float32)
         reduced_BTE = self._run(inputs, torch.bfloat16)
-        if self._reduced is None:
+        if self._in_bfloat16 is None:
             whole_BTE = self._run(inputs, torch.float32)
-            self._reduced = agree(reduced_BTE[mask_BT], whole_BTE[mask_BT])
-            if not self._reduced:
+            self._in_bfloat16 = agree(reduced_BTE[mask_BT], whole_BTE[mask_BT])
+            if not self._in_bfloat16:
                 _log.warning("texts are computed in float32: this encoder's features differ in bfloat16")
                 return whole_BTE
         return reduced_BTE

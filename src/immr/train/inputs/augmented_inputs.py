@@ -24,14 +24,16 @@ Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 class AugmentedInputs:
     """Pictures, augmented in every step, through the encoder; photos and documents in one pass."""
 
-    def __init__(self, arrays: TrainingArrays, squares: AugmentedPictures, encoder: Encoder, reduced: bool):
+    def __init__(
+        self, arrays: TrainingArrays, squares: AugmentedPictures, encoder: Encoder, in_bfloat16: bool
+    ):
         """Args:
         arrays: on the device of the encoder.
         squares: the pictures of a step.
         encoder: trained or not.
-        reduced: compute its products in bfloat16.
+        in_bfloat16: compute its products in bfloat16.
         """
-        self._arrays, self._squares, self._encoder, self._reduced = arrays, squares, encoder, reduced
+        self._arrays, self._squares, self._encoder, self._in_bfloat16 = arrays, squares, encoder, in_bfloat16
 
     def ahead(self, steps: Iterable[tuple[int, Rows]]) -> Iterator[tuple[int, Rows]]:
         """The same steps, with pictures of the next ones possibly prefetched."""
@@ -41,7 +43,7 @@ class AugmentedInputs:
         """Features with a gradient to the encoder."""
         device, count = self._arrays.photos_NVF.device, len(rows.photos_B)
         pixels_B3SS = self._squares(rows, step)
-        with autocast(device, self._reduced):
+        with autocast(device, self._in_bfloat16):
             pooled_BF, patches_BPF = self._encoder(pixels_B3SS)
         pooled_BF, there = pooled_BF.float(), rows.to(str(device))
         batch = self._arrays.documents.batch(there.documents_B, there.document_views_B)
@@ -53,6 +55,6 @@ class AugmentedInputs:
         return TowerInputs(pooled_BF[:count], live)
 
 
-def autocast(device: torch.device, reduced: bool) -> contextlib.AbstractContextManager[object]:
+def autocast(device: torch.device, in_bfloat16: bool) -> contextlib.AbstractContextManager[object]:
     """bfloat16 products in the block, if wanted."""
-    return torch.autocast(device.type, torch.bfloat16) if reduced else contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16) if in_bfloat16 else contextlib.nullcontext()

@@ -15,7 +15,7 @@ _SHOWN = 400  # characters of an error
 _log = logging.getLogger(__name__)
 
 
-def compiled(encoder: nn.Module, pixels_B3SS: Tensor, reduced: bool, **options: Any) -> Encoder:
+def compiled(encoder: nn.Module, pixels_B3SS: Tensor, in_bfloat16: bool, **options: Any) -> Encoder:
     """The encoder through torch.compile; if that fails, logs a warning and returns it uncompiled.
 
     Encoders with many equal layers compile one of them, which takes a tenth of the time.
@@ -23,7 +23,7 @@ def compiled(encoder: nn.Module, pixels_B3SS: Tensor, reduced: bool, **options: 
     Args:
         encoder: on its device, with `requires_grad` set.
         pixels_B3SS: of the size of a step; forward and backward pass are compiled now, so that errors show here.
-        reduced: as in `AugmentedInputs`.
+        in_bfloat16: as in `AugmentedInputs`.
         options: of torch.compile.
     """
     layers = _equal_layers(encoder)
@@ -31,7 +31,7 @@ def compiled(encoder: nn.Module, pixels_B3SS: Tensor, reduced: bool, **options: 
     for layer in layers:
         layer.compile(dynamic=False, **options)
     try:
-        _try(faster, pixels_B3SS, reduced)
+        _try(faster, pixels_B3SS, in_bfloat16)
     except Exception as error:  # compilers raise many types
         _log.warning(
             "the encoder runs without torch.compile, and is slower: %s", " ".join(str(error).split())[:_SHOWN]
@@ -54,8 +54,8 @@ def use_fast_kernels(encoder: nn.Module) -> None:
                 choose("sdpa")
 
 
-def _try(encoder: Encoder, pixels_B3SS: Tensor, reduced: bool) -> None:
-    with autocast(pixels_B3SS.device, reduced):
+def _try(encoder: Encoder, pixels_B3SS: Tensor, in_bfloat16: bool) -> None:
+    with autocast(pixels_B3SS.device, in_bfloat16):
         pooled_BF, _ = encoder(pixels_B3SS)
     if pooled_BF.requires_grad:
         torch.autograd.backward(pooled_BF.float().sum())
