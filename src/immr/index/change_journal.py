@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from uuid import UUID
 import numpy as np
 
 from immr.index.engines.engine import VectorEngine
+from immr.storage.sqlite_file import connected
 from immr.types import FloatArray
 
 _TABLES = (
@@ -27,7 +28,6 @@ _TABLES = (
 )
 _DELETE_EARLIER = """DELETE FROM changes
     WHERE point = ?1 AND sequence < (SELECT MAX(sequence) FROM changes WHERE point = ?1)"""
-_BUSY_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,8 @@ class ChangeJournal:
             with self._connection() as connection, connection:
                 connection.execute("DELETE FROM changes WHERE sequence <= ?", (sequence,))
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S)) as connection:
-            connection.execute("PRAGMA synchronous = FULL")
-            for statement in _TABLES:
-                connection.execute(statement)
-            yield connection
+    def _connection(self) -> AbstractContextManager[sqlite3.Connection]:
+        return connected(self._path, _TABLES)
 
 
 def apply_changes(engine: VectorEngine, changes: Sequence[PointChange], dim: int) -> None:

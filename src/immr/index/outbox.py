@@ -7,7 +7,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from immr.data.pictures.relocation import item_kept_here
 from immr.errors import ImmrError, IndexMismatchError
 from immr.index.vector_index import VectorIndex
+from immr.storage.sqlite_file import connected
 from immr.types import Item
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,6 @@ _TABLES = (
 )
 _LAST_OF_EACH = """SELECT MAX(sequence), item_id, item, recorded FROM changes
     WHERE sequence > ? AND sequence <= ? GROUP BY item_id ORDER BY 1"""
-_BUSY_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -154,14 +154,8 @@ class Outbox:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S)) as connection:
-            connection.execute("PRAGMA synchronous = FULL")
-            for statement in _TABLES:
-                connection.execute(statement)
-            yield connection
+    def _connection(self) -> AbstractContextManager[sqlite3.Connection]:
+        return connected(self._path, _TABLES)
 
 
 def last_change(index: VectorIndex) -> int:

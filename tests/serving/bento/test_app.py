@@ -312,11 +312,8 @@ def test_a_version_waits_for_its_collection(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     folder = tiny_version.write_packaged(tmp_path / "immr-1")
     with served_version(settings, folder) as url:
-        for _ in range(100):
-            problem = assert_problem(http_client.get(f"{url}/health/ready"), 503)
-            if "immr index" in problem["detail"]:
-                break
-        assert "has no finished collection immr_immr-1" in problem["detail"]
+        why = "has no finished collection immr_immr-1"
+        until(lambda: why in assert_problem(http_client.get(f"{url}/health/ready"), 503)["detail"])
         answer = http_client.post(f"{url}/v1/search", files={"image": ("a.jpg", RED)})
         assert_problem(answer, 503, "has no finished collection")
         assert answer.headers["retry-after"]
