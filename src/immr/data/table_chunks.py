@@ -44,36 +44,41 @@ def typed(batch: pa.RecordBatch, contract: TableContract, place: str, beside: st
     import pandas as pd
 
     columns: dict[str, Any] = {}
-    unreadable = {}
+    unreadable: dict[str, npt.NDArray[np.bool_]] = {}
     if MALFORMED in batch.schema.names:
         malformed = batch.column(MALFORMED).is_valid()
         unreadable[f"{MALFORMED} has too many or too few columns"] = malformed.to_numpy(zero_copy_only=False)
     for column in contract.columns:
-        name = column.name
+        name, lost = column.name, dict[str, npt.NDArray[np.bool_]]()
         if name == attributes.COLUMN:
-            columns[name], not_of_kind = attributes.pack(batch, contract.attributes, place)
-            unreadable.update(not_of_kind)
-            continue
-        if name == additional_pictures.COLUMN and name in batch.schema.names:
-            main = columns["image"].str.strip().tolist()
-            columns[name], no_pictures = additional_pictures.pack(batch.column(name), beside, place, main)
-            unreadable.update(no_pictures)
-            continue
-        if name not in batch.schema.names:
+            columns[name], lost = attributes.pack(batch, contract.attributes, place)
+        elif name not in batch.schema.names:
             columns[name] = pd.Series(np.nan, index=range(len(batch)))
-            continue
-        values = batch.column(name)
-        try:
-            converted, given = convert(values, column.type)
-        except (UnsuitableTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise ContractError(
-                f"{place}: column {name} holds {values.type} and should hold {column.type}: {error}"
-            ) from error
-        lost = given.to_numpy(zero_copy_only=False) & converted.is_null().to_numpy(zero_copy_only=False)
-        if lost.any():
-            unreadable[f"{name} {why_lost(values, column.type)}"] = lost
-        columns[name] = _series(converted)
-    frame = pd.DataFrame(columns)
+        elif name == additional_pictures.COLUMN:
+            main = columns["image"].str.strip().tolist()
+            columns[name], lost = additional_pictures.pack(batch.column(name), beside, place, main)
+        else:
+            columns[name], lost = _converted(batch.column(name), column, place)
+        unreadable.update(lost)
+    return Typed(_tidied(pd.DataFrame(columns), beside), unreadable)
+
+
+def _converted(
+    values: pa.Array, column: pa.Field, place: str
+) -> tuple[pd.Series[Any], dict[str, npt.NDArray[np.bool_]]]:
+    """A column's values in its type, and which could not be read, by reason."""
+    try:
+        converted, given = convert(values, column.type)
+    except (UnsuitableTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ContractError(
+            f"{place}: column {column.name} holds {values.type} and should hold {column.type}: {error}"
+        ) from error
+    lost = given.to_numpy(zero_copy_only=False) & converted.is_null().to_numpy(zero_copy_only=False)
+    return _series(converted), {f"{column.name} {why_lost(values, column.type)}": lost} if lost.any() else {}
+
+
+def _tidied(frame: pd.DataFrame, beside: str) -> pd.DataFrame:
+    """The columns whose values may be written in several ways, each in one."""
     if "description" in frame:
         texts = frame["description"].fillna("")
         frame["description"] = texts.mask(texts.str.strip().isin(MISSING_VALUES), "")
@@ -83,7 +88,7 @@ def typed(batch: pa.RecordBatch, contract: TableContract, place: str, beside: st
         frame["image"] = _placed(frame["image"], beside)
     if "stock" in frame:
         frame["stock"] = _sold_out(frame["stock"])
-    return Typed(frame, unreadable)
+    return frame
 
 
 def _series(values: pa.Array) -> Any:

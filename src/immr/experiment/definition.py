@@ -119,6 +119,9 @@ class Experiment:
         if not 0 <= self.min_days < math.inf:
             raise ExperimentError(f"the test has min_days {self.min_days}: give at least 0, such as 7")
         self._check_ramp()
+        self._check_variants()
+
+    def _check_variants(self) -> None:
         names = [variant.name for variant in self.variants]
         if len(set(names)) < len(names):
             raise ExperimentError(f"two variants have the same name ({names}): give each its own")

@@ -199,17 +199,19 @@ def advance_locked(parts: Parts) -> Experiment | None:
     except (ImmrError, OSError) as error:
         _note_problem(parts, ready[-1], str(error))
         return None
-    left = load_queue(parts.settings.queue_file)
-    failed = {each.model_version for each in chosen} - {each.model_version for each in ready}
-    for older in left.versions:
-        if older.model_version not in failed:
-            log.info(
-                "%s leaves the queue: %s was deployed later", older.model_version, ready[-1].model_version
-            )
-            left = left.without(older.model_version)
-    save_queue(left, parts.settings.queue_file)
+    _drop_older(parts, ready[-1], failed={each.model_version for each in chosen if each not in ready})
     log.info("test %s has started", begun.name)
     return begun
+
+
+def _drop_older(parts: Parts, newest: WaitingVersion, failed: Collection[str]) -> None:
+    """Once a test has started, only versions that could not start with it still wait."""
+    queue = load_queue(parts.settings.queue_file)
+    for older in queue.versions:
+        if older.model_version not in failed:
+            log.info("%s leaves the queue: %s was deployed later", older.model_version, newest.model_version)
+            queue = queue.without(older.model_version)
+    save_queue(queue, parts.settings.queue_file)
 
 
 def _prepare(parts: Parts, version: WaitingVersion) -> Literal["champion", "failed", "ready", "starting"]:
