@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -415,6 +416,42 @@ def test_words_find_items_and_join_a_photo(encoder: OnnxQueryEncoder, collection
         assert hit.score == pytest.approx(sum(hit.score_parts.values()))
     like = searcher.more_like("red", Wanted(2, text="blue"))
     assert like is not None and like.hits[0].item_id == "blue"
+
+
+class WaitsForWords:
+    """An encoder that encodes a photo once the index is asked for words."""
+
+    def __init__(self, encoder: OnnxQueryEncoder, collection: Collection) -> None:
+        self._encoder, self._collection = encoder, collection
+        self._asked = threading.Event()
+
+    def encode_with_texture(self, picture: Image.Image) -> tuple[FloatArray, FloatArray | None]:
+        assert self._asked.wait(20), "the words are searched for afterwards"
+        return self._encoder.encode_with_texture(picture)
+
+    def matching_ids(self, text: str, k: int, filters: Sequence[Filters]) -> list[list[int]]:
+        self._asked.set()
+        return self._collection.matching_ids(text, k, filters)
+
+    def decode(self, photo: bytes, region: Region | None = None) -> Image.Image:
+        return self._encoder.decode(photo, region)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._collection, name)
+
+
+def test_words_are_searched_for_while_a_photo_is_encoded(
+    encoder: OnnxQueryEncoder, collection: Collection
+) -> None:
+    waits = WaitsForWords(encoder, collection)
+    wanted = Wanted(5, text="yellow")
+    beside = Searcher(waits, cast("Collection", waits), None, RankingRecipe())
+    answer = beside.search([tiny_version.photo("red")], wanted)
+    one_by_one = Searcher(encoder, collection, None, RankingRecipe())
+    following = one_by_one.page(answer.embedding_D, wanted, Cursor())
+    assert answer.hits == following.hits and answer.stage_ms.keys() >= {"encode", "retrieve"}
+    with pytest.raises(ImageError):
+        beside.search([b"broken"], wanted)
 
 
 @pytest.mark.parametrize("photos", [[], [tiny_version.photo("red")]], ids=["words", "both"])

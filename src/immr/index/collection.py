@@ -146,9 +146,10 @@ class QdrantCollection:
             # always the same number, because titles often match equally well, and the number decides which come first
             most = min(k, MOST_MATCHED)
             found = opened.engine.matching(terms, filters, MOST_MATCHED, most)
-        for points in found:
-            points.sort(key=lambda point: (-round(point.score, SCORE_DIGITS), point.id))
-        return [[point.id for point in points[:k]] for points in found]
+        in_order = [
+            sorted([(-round(point.score, SCORE_DIGITS), point.id) for point in points]) for points in found
+        ]
+        return [[id for _, id in points[:k]] for points in in_order]
 
     def candidates(self, cosines: Mapping[int, float]) -> dict[int, Candidate]:
         """See `Collection.candidates`.

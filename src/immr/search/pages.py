@@ -36,6 +36,7 @@ class Answer:
 
     embedding_D: FloatArray | None  # of the query; `page` takes it for the next page. None for words alone
     user_id: str = field(default="", repr=False)  # who searches, if that is known
+    by_words: list[int] | None = field(default=None, repr=False)  # see `search_fused`
     user: tuple[UserFeatures | None, bool] | None = field(default=None, repr=False)  # as `read_user` gave it
     head: list[Candidate] | None = field(default=None, repr=False)  # for a ranker, see `signals`
     hits: list[Hit] = field(default_factory=list)

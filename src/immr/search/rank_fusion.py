@@ -30,10 +30,21 @@ class Fused:
         return sum(self.shares.values())
 
 
+def ranked_by_words(collection: Collection, text: str, filters: Filters) -> list[int]:
+    """The ranking by words that joins one by embedding: ids, best first.
+
+    Raises:
+        IndexUnavailableError: the vector database does not answer.
+    """
+    [ranking] = collection.matching_ids(text, _FUSED_CANDIDATES, [filters])
+    return ranking
+
+
 def search_fused(
     collection: Collection,
     embedding_D: FloatArray | None,
     text: str,
+    by_words: Sequence[int] | None,
     filters: Filters,
     start: int,
     k: int,
@@ -48,6 +59,7 @@ def search_fused(
         collection: of the version.
         embedding_D: (D,) unit vector of the query; None searches by words alone.
         text: the words.
+        by_words: their ranking, as `ranked_by_words` gave it; None searches for them.
         filters: which documents may be found.
         start: how many of the best documents to skip.
         k: the largest number to return.
@@ -59,14 +71,17 @@ def search_fused(
     Raises:
         IndexUnavailableError: the vector database does not answer.
     """
-    rankings: dict[str, list[int]] = {}
+    rankings: dict[str, Sequence[int]] = {}
     cosines: dict[int, float] = {}
     if embedding_D is not None:
         [cosines] = collection.similar_ids(embedding_D, _FUSED_CANDIDATES, [filters])
         rankings["embedding"] = list(cosines)
-    if collection.has_words:
-        most = _FUSED_CANDIDATES if rankings else start + k
-        [rankings["words"]] = collection.matching_ids(text, most, [filters])
+    if by_words is not None:
+        rankings["words"] = by_words
+    elif collection.has_words and rankings:
+        rankings["words"] = ranked_by_words(collection, text, filters)
+    elif collection.has_words:
+        [rankings["words"]] = collection.matching_ids(text, start + k, [filters])
     weights = {"embedding": 1.0, "words": words_weight if len(rankings) > 1 else 1.0}
     fused = fuse(rankings, weights, start, start + k)
     found = collection.candidates({each.id: cosines.get(each.id, 0.0) for each in fused})

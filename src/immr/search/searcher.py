@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from immr.evaluation.matches.rule import MatchRule, strongest
 from immr.features.feature_store import FeatureReader, UserReader
 from immr.index.vector_index import Collection
+from immr.machine import cores
 from immr.search import grouping
 from immr.search.facets import RecentFacets
 from immr.search.feature_lookup import FeatureLookup
@@ -17,7 +19,7 @@ from immr.search.grouping import Group, with_members
 from immr.search.match_labels import with_matches
 from immr.search.pages import Answer, Cursor, Wanted, is_photo_search
 from immr.search.query_embedder import QueryEmbedder, QueryEncoder, TextEncoder, timed
-from immr.search.rank_fusion import search_fused
+from immr.search.rank_fusion import ranked_by_words, search_fused
 from immr.search.ranker import Ranker
 from immr.search.ranking import Ranking, RankingRecipe
 from immr.search.regions import RegionProposal, propose
@@ -77,6 +79,7 @@ class Searcher:
         self._match_rule = match_rule
         self._ranker = ranker
         self._texts = texts
+        self._beside = ThreadPoolExecutor(cores.usable(), thread_name_prefix="words")
 
     @property
     def attributes(self) -> Mapping[str, AttributeKind]:
@@ -104,11 +107,15 @@ class Searcher:
             IndexUnavailableError: the vector database does not answer.
         """
         stage_ms: dict[str, float] = {}
+        words = self._words_beside(wanted, is_embedded=bool(photos) or self._texts is not None)
         embedding_D, texture_T = self._queries.embed(photos, region, wanted.text, stage_ms)
         elsewhere = False
         if self._match_rule is not None and photos and embedding_D is not None:
             elsewhere = not self._match_rule.domain.contains(embedding_D, texture_T)
-        return self._answer(embedding_D, wanted, Cursor(elsewhere=elsewhere), stage_ms, user_id)
+        with timed(stage_ms, "retrieve"):
+            by_words = words.result() if words is not None else None
+        answer = Answer(embedding_D, user_id, by_words, stage_ms=stage_ms, elsewhere=elsewhere)
+        return self._filled(answer, wanted, Cursor(elsewhere=elsewhere))
 
     def regions(self, photo: bytes, most: int = MAX_REGIONS) -> list[RegionProposal]:
         """The parts of a photo that may show one thing each, best first; `search` takes their regions.
@@ -131,7 +138,7 @@ class Searcher:
             return None
         others = replace(wanted, filters=replace(wanted.filters, exclude=item_id))
         embedding_D = self._queries.with_text(embedding_D, wanted.text, stage_ms)
-        return self._answer(embedding_D, others, Cursor(), stage_ms)
+        return self._filled(Answer(embedding_D, stage_ms=stage_ms), others, Cursor())
 
     def page(
         self, embedding_D: FloatArray | None, wanted: Wanted, cursor: Cursor, user_id: str = ""
@@ -141,7 +148,7 @@ class Searcher:
         Raises:
             IndexUnavailableError: the vector database does not answer.
         """
-        return self._answer(embedding_D, wanted, cursor, {}, user_id)
+        return self._filled(Answer(embedding_D, user_id, elsewhere=cursor.elsewhere), wanted, cursor)
 
     def facets(self, names: Sequence[str], filters: Filters) -> dict[str, Facet]:
         """The values of attributes among items that pass the filters on the other attributes, at most seconds old.
@@ -152,15 +159,13 @@ class Searcher:
         """
         return {name: self._facets.read(name, filters) for name in names}
 
-    def _answer(
-        self,
-        embedding_D: FloatArray | None,
-        wanted: Wanted,
-        cursor: Cursor,
-        stage_ms: dict[str, float],
-        user_id: str = "",
-    ) -> Answer:
-        answer = Answer(embedding_D, user_id, stage_ms=stage_ms, elsewhere=cursor.elsewhere)
+    def _words_beside(self, wanted: Wanted, is_embedded: bool) -> Future[list[int]] | None:
+        """Searches by words in another thread while the query is embedded: the two need nothing from each other."""
+        if not wanted.text or not is_embedded or not self._collection.has_words:
+            return None
+        return self._beside.submit(ranked_by_words, self._collection, wanted.text, wanted.filters)
+
+    def _filled(self, answer: Answer, wanted: Wanted, cursor: Cursor) -> Answer:
         search = self._single if wanted.group_by is None else self._grouped
         answer.hits, answer.following = search(answer, wanted, cursor)
         if self._rule_of(answer, wanted) is not None:
@@ -230,9 +235,8 @@ class Searcher:
             # one more than is returned shows whether another block follows
             if wanted.text:
                 weight, filters = self._ranking.words_weight, wanted.filters
-                found, shares = search_fused(
-                    self._collection, answer.embedding_D, wanted.text, filters, start, size + 1, weight
-                )
+                query = (answer.embedding_D, wanted.text, answer.by_words)
+                found, shares = search_fused(self._collection, *query, filters, start, size + 1, weight)
             else:
                 found = self._similar(answer.embedding_D, size + 1, wanted.filters, start)
         if before == 0:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CONFIG = "edge_config.json"
 _ID = attrgetter("id.int")
+_FIELDS = attrgetter("id.int", "score", "payload")
 _M = 16
 _EF_CONSTRUCT = 128
 OVERSAMPLING = 2.0
@@ -280,7 +281,7 @@ class EdgeEngine:
 
 
 def _found(points: Sequence[qdrant_edge.ScoredPoint]) -> list[Found]:
-    return [Found(_ID(point), point.score, point.payload or {}) for point in points]
+    return list(map(Found._make, map(_FIELDS, points)))  # a call of the class takes longer
 
 
 def _uuids(ids: Sequence[int]) -> list[Any]:

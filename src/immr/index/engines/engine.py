@@ -21,7 +21,7 @@ class Found(NamedTuple):
 
     id: int  # see `immr.index.documents.point_id`
     score: float
-    payload: Mapping[str, Any]
+    payload: Mapping[str, Any]  # empty or None in a search without payloads
 
 
 class _Scored(Protocol):
