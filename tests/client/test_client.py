@@ -6,7 +6,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -182,3 +182,67 @@ def test_a_url_without_its_scheme_is_refused_at_once() -> None:
         ServiceError, match=r"'127\.0\.0\.1:8080' is not the URL of a service: begin it with http://"
     ):
         Client("127.0.0.1:8080")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda client, hit: client.search([RED, RED]),
+            r"photo should be a path .*search\(\*photos\); it is \[",
+        ),
+        (
+            lambda client, hit: client.search(io.BytesIO(RED)),
+            "photo should be a path or the content of a file",
+        ),
+        (lambda client, hit: client.search(None), "photo should be"),
+        (lambda client, hit: client.regions([RED]), "photo should be"),
+        (
+            lambda client, hit: client.search(RED, filters=5),
+            "filters should be a text or a list of texts; it is 5",
+        ),
+        (lambda client, hit: client.search(RED, filters={"size": "4"}), "filters should be a text or a list"),
+        (lambda client, hit: client.search(RED, facets=[5]), "facets should be a text or a list of texts"),
+        (lambda client, hit: client.search(RED, box=0.5), "box should be four numbers"),
+        (lambda client, hit: client.search(RED, box="0,0,1,1"), "box should be four numbers"),
+        (
+            lambda client, hit: client.search(RED, context="SE"),
+            "context should be a dict of texts; it is 'SE'",
+        ),
+        (lambda client, hit: client.next_page(None), "answer should be the answer of a search; it is None"),
+        (lambda client, hit: client.next_page("token"), "answer should be the answer of a search"),
+        (
+            lambda client, hit: client.click(hit.click_token),
+            r"hit should be a hit of an answer.*answer\.hits\[0\]",
+        ),
+        (lambda client, hit: client.picture(hit.item_id), "hit should be a hit of an answer"),
+        (lambda client, hit: Client(None), "url should be a text; it is None"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_named(
+    client: Client, call: Callable[[Client, Hit], object], message: str
+) -> None:
+    [hit] = client.search(RED, k=1).hits
+    with pytest.raises(TypeError, match=message):
+        call(client, hit)
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda client, hit: client.search(RED, k="ten"), "k"),
+        (lambda client, hit: client.search(RED, box=(0.1, 0.2)), "box"),
+        (lambda client, hit: client.search(item_id=5), "item_id"),
+        (lambda client, hit: client.search(text=["red"]), "text"),
+        (lambda client, hit: client.search(RED, members=3), "members"),
+        (lambda client, hit: client.click(hit, "bought"), "type"),
+        (lambda client, hit: client.click(hit, "order", amount="much"), "amount"),
+        (lambda client, hit: client.search(RED, context={"country": b"SE"}), "context"),
+    ],
+)
+def test_the_service_names_a_wrong_value(
+    client: Client, call: Callable[[Client, Hit], object], field: str
+) -> None:
+    [hit] = client.search(RED, k=1).hits
+    with pytest.raises(ServiceError, match=field):
+        call(client, hit)

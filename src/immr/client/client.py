@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -45,7 +46,9 @@ class Client:
 
         Raises:
             ServiceError: The URL has no `http://` or `https://`.
+            TypeError: The URL is not a text. All methods raise it for an argument of the wrong type.
         """
+        _check(isinstance(url, str), "url", "a text", url)
         if not url.startswith(("http://", "https://")):
             raise ServiceError(f"{url!r} is not the URL of a service: begin it with http:// or https://")
         headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -98,6 +101,9 @@ class Client:
         Raises:
             ServiceError: The service refused the search or did not answer.
         """
+        are_numbers = isinstance(box, Sequence) and all(isinstance(each, int | float) for each in box)
+        _check(not box or are_numbers, "box", "four numbers: x, y, width, height", box)
+        _check(context is None or isinstance(context, Mapping), "context", "a dict of texts", context)
         fields: dict[str, Any] = {
             "image_url": image_url,
             "item_id": item_id,
@@ -106,11 +112,11 @@ class Client:
             "k": k,
             "box": ",".join(map(str, box)) if box else None,
             "category": category,
-            "filter": _listed(filters),
-            "facets": ",".join(_listed(facets)),
+            "filter": _listed(filters, "filters"),
+            "facets": ",".join(_listed(facets, "facets")),
             "group_by": group_by,
             "members": members,
-            "context": json.dumps(context) if context else None,
+            "context": json.dumps(context, default=str) if context else None,
         }
         return self._search(
             photos, {name: value for name, value in fields.items() if value not in (None, "", [])}
@@ -122,6 +128,7 @@ class Client:
         Raises:
             ServiceError: The service refused the search or did not answer.
         """
+        _check(isinstance(answer, Answer), "answer", "the answer of a search", answer)
         if answer.next_page is None:
             return None
         return self._search((), {"page": answer.next_page, **({"user_id": user_id} if user_id else {})})
@@ -139,6 +146,7 @@ class Client:
         Raises:
             ServiceError: The event is invalid, or the service did not answer.
         """
+        _check(isinstance(hit, Hit), "hit", "a hit of an answer, such as answer.hits[0]", hit)
         event = {
             "type": kind,
             "click_token": hit.click_token,
@@ -165,6 +173,7 @@ class Client:
         Raises:
             ServiceError: The item has no picture, or the service did not answer.
         """
+        _check(isinstance(hit, Hit), "hit", "a hit of an answer, such as answer.hits[0]", hit)
         with self._answers():
             # not joined as links are: a path would replace that of the service's own URL
             url = hit.image_url if "://" in hit.image_url else f"{self._url}/{hit.image_url.lstrip('/')}"
@@ -194,12 +203,24 @@ class Client:
 
 
 def _content(photo: Photo) -> bytes:
+    expected = (
+        "a path or the content of a file; several are separate arguments: search(a, b), or search(*photos)"
+    )
+    _check(isinstance(photo, bytes | str | Path), "photo", expected, photo)
     return photo if isinstance(photo, bytes) else Path(photo).read_bytes()
 
 
-def _listed(values: str | Sequence[str]) -> list[str]:
+def _listed(values: str | Sequence[str], name: str) -> list[str]:
     """A text is one value, although it is a sequence of texts as well."""
-    return [values] if isinstance(values, str) else list(values)
+    listed = [values] if isinstance(values, str) else values
+    are_texts = isinstance(listed, Sequence) and all(isinstance(each, str) for each in listed)
+    _check(are_texts, name, "a text or a list of texts", values)
+    return list(listed)
+
+
+def _check(fits: bool, name: str, expected: str, given: object) -> None:
+    if not fits:
+        raise TypeError(f"{name} should be {expected}; it is {reprlib.repr(given)}")
 
 
 def _parsed(record: type[Parsed], response: httpx.Response) -> Parsed:
