@@ -151,7 +151,9 @@ class ServedVersion:
         ranker = Ranker.read(self._folder)
         self._texts = self._texts or self._open_texts()
         with ExitStack() as undo:
-            collection = self._parts.index.open(self.file.id, self.file.dim, self.file.preprocessing_hash)
+            collection = self._parts.index.open(
+                self.file.id, self.file.dim, self.file.preprocessing_hash, self.file.manifest_hash
+            )
             undo.callback(collection.close)  # an embedded index left open would lock out the next attempt
             documents = collection.count()
             self._opened_at_s = time.monotonic()  # before `_searcher`: readiness counts the time since

@@ -110,7 +110,7 @@ def collection(request, tmp_path_factory, items, embeddings_ND):
 @pytest.fixture
 def own_collection(index, version, items, embeddings_ND):
     index.build(version, items, embeddings_ND)
-    collection = index.open(version.id, DIM, "prep")
+    collection = index.open(version.id, DIM, "prep", version.manifest_hash)
     yield collection
     collection.close()
 
@@ -447,12 +447,26 @@ def test_a_collection_is_not_replaced_by_that_of_another_encoder(
     for other in (
         dataclasses.replace(version, preprocessing_hash="other"),
         dataclasses.replace(version, dim=8),
+        dataclasses.replace(version, manifest_hash="of another shop"),
     ):
         cut_ND = embeddings_ND[:, : other.dim]
         with pytest.raises(IndexMismatchError, match=r"another registry: set IMMR_INDEX_URL .*delete it"):
             index.build(other, items, cut_ND / np.linalg.norm(cut_ND, axis=1, keepdims=True))
     own_collection.refresh()
     assert own_collection.search(embeddings_ND[0], 1)[0].item_id == "i0"
+
+
+def test_a_version_of_another_registry_with_the_same_id_neither_searches_nor_changes_a_collection(
+    index, version, own_collection, items, embeddings_ND
+):
+    """Two shops with the same recipe differ in nothing but their training sets."""
+    other = dataclasses.replace(version, manifest_hash="of another shop")
+    with pytest.raises(IndexMismatchError, match=r"built for training set .* another registry"):
+        index.open(other.id, DIM, "prep", other.manifest_hash)
+    with pytest.raises(IndexMismatchError, match="another registry"):
+        index.change(other, Changes([items[0]], embeddings_ND[:1], [], [1]))
+    found = index.content(version.id)
+    assert found.is_of(version) and not found.is_of(other)
 
 
 def test_opening_a_version_without_a_collection_is_a_mismatch(index, version):

@@ -212,6 +212,24 @@ def test_an_update_waits_for_a_ready_pod(fake: FakeApi) -> None:
     assert again(fake, min_replicas=0) == first
 
 
+def test_a_version_is_deployed_once_all_of_its_pods_are_ready(fake: FakeApi) -> None:
+    """KServe calls it ready with the one pod that it starts; the autoscaler's came a minute later, or never."""
+    with pytest.raises(
+        DeployError, match=r"pod of immr-1 is NotScaled: 1 pod of min_replicas=2; is the autoscaler"
+    ):
+        deployer(fake, min_replicas=2, pending_grace_s=0).apply(
+            tiny_version.version(1), "immr-search:immr-1", "champion"
+        )
+    assert deployer(fake).current() == []
+    (pod,) = (body for (kind, _, _), body in fake.objects.items() if kind == "pods")
+    starting = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
+    fake.put("pods", {"metadata": pod["metadata"] | {"name": "second"}, "status": starting})
+    with pytest.raises(DeployError, match=r"after 0 s \(1 pod of min_replicas=2 is ready\)"):
+        again(fake, min_replicas=2)
+    fake.change("pods", "immr", "second", status=pod["status"])
+    assert again(fake, min_replicas=2).version_id == "immr-1"
+
+
 def test_a_change_of_scaling_alone_replaces_no_pod(fake: FakeApi) -> None:
     """Then the Deployment stays at its generation, while the service gets a new one."""
     first = deploy(fake, 1, "champion")

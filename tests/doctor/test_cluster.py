@@ -96,6 +96,10 @@ def test_operators_that_the_settings_use_are_needed(fake: FakeApi) -> None:
     scaled = Settings(launch_url="kubeflow://immr", deploy_url="kserve://immr?in_flight_target=8")
     (keda,) = (one for one in examine_cluster(fake_api.client_of(fake), scaled) if not one.ok)
     assert keda.what.startswith("KEDA") and "keda.sh/v1alpha1" in keda.remedy
+    fake.kinds["keda.sh/v1alpha1"] = ("scaledobjects",)
+    del fake.kinds["external.metrics.k8s.io/v1beta1"]  # its definitions are there, but it does not run
+    (metrics,) = (one for one in examine_cluster(fake_api.client_of(fake), scaled) if not one.ok)
+    assert metrics.what == "KEDA's metrics (externalmetrics)" and metrics.found == "not found"
     fake.kinds["trainer.kubeflow.org/v1alpha1"] = fake.kinds.pop("kubeflow.org/v1") and ("trainjobs",)
     fake.put("trainingruntimes", {"metadata": {"name": "immr-training", "namespace": "immr"}})
     assert list(wrong(fake)) == ["JobSet, for TrainJobs (jobsets)"]

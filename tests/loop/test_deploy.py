@@ -12,6 +12,7 @@ from immr.experiment import changes
 from immr.experiment.file import load, save
 from immr.index.vector_index import Content
 from immr.loop.deploy import deploy
+from immr.packaging import upload
 from immr.settings import Settings
 from immr.types import CHALLENGER_ROLES, ModelVersion, Role
 from immr.wiring import Parts
@@ -48,9 +49,10 @@ def version(number: int) -> ModelVersion:
 @dataclass
 class FakeIndex:
     missing: set[str] = field(default_factory=set)
+    manifest_hash: str = ""
 
     def content(self, version_id: str) -> Content | None:
-        return None if version_id in self.missing else Content(version_id, 0)
+        return None if version_id in self.missing else Content(version_id, 0, self.manifest_hash)
 
 
 @pytest.fixture
@@ -75,6 +77,27 @@ def test_the_first_version_becomes_champion_and_the_next_challenger(parts: Parts
     assert deploy(parts, version(1), "bento:1").role == "champion"
     assert deploy(parts, version(2), "bento:2").role == "challenger"
     assert deploy(parts, version(1), "bento:1").role == "champion"
+
+
+def test_a_collection_of_another_registrys_version_is_not_deployed(parts: Parts) -> None:
+    """Both shops called their first version immr-1, and its Bento would have refused the collection."""
+    parts.index.manifest_hash = "of another shop"  # type: ignore[attr-defined]
+    with pytest.raises(DeployError, match=r"immr-1 at IMMR_INDEX_URL belongs to another registry's immr-1"):
+        deploy(parts, version(1), "bento:1")
+    parts.index.manifest_hash = version(1).manifest_hash  # type: ignore[attr-defined]
+    assert deploy(parts, version(1), "bento:1").role == "champion"
+
+
+def test_a_bento_that_the_object_store_does_not_have_is_not_deployed(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(upload, "missing", lambda *what: asked.append(what) or "s3://b/1 holds no Bento")
+    settings = Settings(home=parts.settings.home, deploy_url="kserve://immr?storage=s3://b")
+    parts = Parts.of(settings, registry=parts.registry, deployer=parts.deployer, index=parts.index)
+    with pytest.raises(DeployError, match=r"s3://b/1 holds no Bento \(run `immr package --model immr-1`\)"):
+        deploy(parts, version(1), "bento:1")
+    assert asked == [("bento:1", "s3://b")]
 
 
 def test_a_running_test_keeps_its_versions(parts: Parts) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 
+import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
@@ -31,6 +33,16 @@ def test_gc_keeps_the_rollback_target(settings: Settings) -> None:
     begun = changes.begin(("immr-2", "http://a"), {"challenger": ("immr-1", "http://b")}, 0.5, NOON)
     save(changes.promote(begun, NOON), settings.experiment_file)
     assert collect_garbage(connect(settings), keep=0, dry_run=True)["immr-2"] == "live, kept"
+
+
+def test_gc_keeps_a_collection_of_another_registry(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = connect(settings)
+    other = [replace(one, manifest_hash="of another shop") for one in parts.registry.versions()]
+    monkeypatch.setattr(parts.registry, "versions", lambda: other)
+    assert collect_garbage(parts, keep=0) == {}
+    assert set(parts.index.versions()) == {"immr-1", "immr-2"}
 
 
 def test_gc_keeps_a_version_that_waits(settings: Settings) -> None:

@@ -13,7 +13,7 @@ import pyarrow.fs as fs
 import pytest
 
 from immr.errors import PackagingError
-from immr.packaging.upload import upload
+from immr.packaging.upload import missing, upload
 from tests.support import s3_process
 
 STORE = f"s3://{s3_process.BUCKET}/bentos"
@@ -56,6 +56,20 @@ def names() -> set[str]:
     filesystem, path = fs.FileSystem.from_uri(f"{STORE}/immr-search/immr-3")
     found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
     return {info.path.removeprefix(f"{path}/") for info in found if info.type == fs.FileType.File}
+
+
+def test_a_bento_that_is_not_there_or_not_whole_is_named(bento_home: Path) -> None:
+    """`deploy` created the pods, and only their init containers found out, a minute later."""
+    other = "immr-search:immr-4"
+    assert missing(other, STORE) == f"{STORE}/immr-search/immr-4 holds no Bento"
+    shutil.copytree(bento_home / "bentos/immr-search/immr-3", bento_home / "bentos/immr-search/immr-4")
+    upload(bento_home, other, STORE)
+    assert missing(other, f"{STORE}/") == ""
+    filesystem, path = fs.FileSystem.from_uri(f"{STORE}/immr-search/immr-4")
+    with filesystem.open_output_stream(f"{path}/upload-unfinished"):
+        pass
+    assert "has not finished" in missing(other, STORE)
+    assert missing(other, "pvc://claim/bentos") == missing(other, "oci://registry.example/immr") == ""
 
 
 def test_a_bento_is_copied_and_a_later_build_replaces_it(bento_home: Path) -> None:

@@ -15,6 +15,7 @@ _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunConta
 _NO_VOLUME = ("FailedMount", "FailedAttachVolume")
 CRASH_LOOP = "CrashLoopBackOff"
 NOT_CREATED = "NotCreated"
+NOT_SCALED = "NotScaled"
 _NO_NODE = "Unschedulable"
 RECONCILE_FAILED, INVALID_SPEC = "ReconcileFailed", "InvalidSpec"  # reasons in an InferenceService's status
 _NO_POD = ("FailedCreate", "FailedCreatePod")  # of a ReplicaSet or Job; of the training operator
@@ -23,9 +24,11 @@ _NO_JOB = (  # of Kubeflow Trainer; of JobSet
     "JobCreationFailed",
     "HeadlessServiceCreationFailed",
 )
-_CREATED_WITHIN_S = 10.0  # operators take a moment, so a missing pod is worth a warning only after this
+# operators and autoscalers take a moment, so a missing pod is worth a warning only after this
+_CREATED_WITHIN_S = {NOT_CREATED: 10.0, NOT_SCALED: 30.0}
 _REMEDIES = {
     NOT_CREATED: "is the operator running, and does it watch this namespace?",
+    NOT_SCALED: "is the autoscaler running (KEDA with in_flight_target, otherwise Kubernetes' own)?",
     _NO_NODE: "add nodes, or request less (cpu, memory, gpus in {variable})",
     "OOMKilled": "give it more memory (memory= in {variable})",
     CRASH_LOOP: "read its log: kubectl logs {pod} [--previous]",
@@ -91,7 +94,7 @@ class ProblemWatch:
         for problem in current:
             since = self._since.setdefault(problem.key, now)
             self.known[problem.key] = problem
-            early = problem.reason == NOT_CREATED and now - since < _CREATED_WITHIN_S
+            early = now - since < _CREATED_WITHIN_S.get(problem.reason, 0.0)
             if problem.key not in self._warned and not early:
                 self._warned.add(problem.key)
                 log.warning("%s", problem)

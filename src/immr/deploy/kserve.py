@@ -13,6 +13,7 @@ from immr.cluster.api import Kind
 from immr.cluster.objects import CONTENT, MANAGED_BY, condition, is_live, is_ours
 from immr.cluster.pod_problems import (
     INVALID_SPEC,
+    NOT_SCALED,
     RECONCILE_FAILED,
     PodProblem,
     ProblemWatch,
@@ -159,7 +160,9 @@ class KserveDeployer:
         return str(existing["metadata"].get("annotations", {}).get(BENTO_CONTENT, ""))
 
     def _wait_until_ready(self, name: str, content: str) -> None:
-        """Return once the version is ready and no pod with another content is left.
+        """Return once the version is ready with `min_replicas` pods, and no pod with another content is left.
+
+        KServe starts one pod and calls the version ready; the others are the autoscaler's.
 
         Raises:
             DeployError: The version's pods cannot start (detected within a minute), or it was not ready in time.
@@ -172,17 +175,21 @@ class KserveDeployer:
                 raise DeployError(f"{name} was deleted while it started: deploy it again")
             pods = [pod for pod in self._pods.select(labelSelector=f"{_POD_LABEL}={name}") if is_live(pod)]
             wanted = [pod for pod in pods if _content(pod) == content]
-            ready = any(condition(pod, "Ready") for pod in wanted) or not self._shape.min_replicas
-            if condition(existing, "Ready") and ready and len(wanted) == len(pods):
+            ready = sum(condition(pod, "Ready") is not None for pod in wanted)
+            enough = ready >= self._shape.min_replicas
+            if condition(existing, "Ready") and enough and len(wanted) == len(pods):
                 return
             status = existing.get("status", {})
-            if blocking := watch.update(_refusals(name, status) + self._problems(name, wanted)):
+            current = _refusals(name, status) + self._problems(name, wanted)
+            if 0 < len(pods) < self._shape.min_replicas:  # none: KServe has not started
+                current.append(_too_few(name, len(pods), self._shape.min_replicas))
+            if blocking := watch.update(current):
                 raise DeployError(
                     f"{name} cannot start: {blocking} ({watch.waited(blocking)}). The previous version keeps its "
                     "role."
                 )
             if time.monotonic() > deadline:
-                reasons = _reasons(status, len(pods) - len(wanted))
+                reasons = _reasons(status, len(pods) - len(wanted), ready, self._shape.min_replicas)
                 raise DeployError(
                     f"{name} was not ready after {self._shape.ready_timeout_s} s ({reasons}); the "
                     f"previous version keeps its role. See kubectl -n {self._namespace} describe "
@@ -254,7 +261,12 @@ def _refusals(name: str, status: Mapping[str, Any]) -> list[PodProblem]:
     return found
 
 
-def _reasons(status: Mapping[str, Any], outdated: int) -> str:
+def _too_few(name: str, pods: int, wanted: int) -> PodProblem:
+    message = f"{counted(pods, 'pod')} of min_replicas={wanted}"
+    return PodProblem(f"of {name}", NOT_SCALED, message, True, _VARIABLE)
+
+
+def _reasons(status: Mapping[str, Any], outdated: int, ready: int, wanted: int) -> str:
     failure = status.get("modelStatus", {}).get("lastFailureInfo", {})
     messages = [
         f"{entry['type']}: {entry.get('message') or entry.get('reason')}"
@@ -266,6 +278,11 @@ def _reasons(status: Mapping[str, Any], outdated: int) -> str:
         or (
             f"{counted(outdated, 'pod')} {by_number(outdated, 'has', 'have')} not been replaced"
             if outdated
+            else ""
+        )
+        or (
+            f"{counted(ready, 'pod')} of min_replicas={wanted} {by_number(ready, 'is', 'are')} ready"
+            if ready
             else ""
         )
         or "KServe reports no reason; is its controller running?"

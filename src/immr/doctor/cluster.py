@@ -52,6 +52,8 @@ OPERATORS = (
         ("servicemonitors", "podmonitors", "prometheusrules"),
     ),
     Operator("KEDA, for in_flight_target", "keda.sh", "v1alpha1", ("scaledobjects",), needed=False),
+    # its definitions outlive it: only a running KEDA answers here
+    Operator("KEDA's metrics", "external.metrics.k8s.io", "v1beta1", ("externalmetrics",), needed=False),
     Operator("JobSet, for TrainJobs", "jobset.x-k8s.io", "v1alpha2", ("jobsets",), needed=False),
     Operator("metrics-server, for autoscaling", "metrics.k8s.io", "v1beta1", ("pods",), needed=False),
     Operator("Strimzi", "kafka.strimzi.io", "v1", ("kafkas", "kafkanodepools"), needed=False),
@@ -168,8 +170,10 @@ def _training(calls: _ApiCalls, operator: str) -> Finding:
 def _as_used(operator: Operator, settings: Settings, training: str) -> Operator:
     """The operator, needed if the settings or the operator of training use it."""
     deploying = query_of(settings.deploy_url)
+    scales_by_searches = deploying.get("in_flight_target", "0") != "0"
     used = {
-        "keda.sh": deploying.get("in_flight_target", "0") != "0",
+        "keda.sh": scales_by_searches,
+        "external.metrics.k8s.io": scales_by_searches,
         "jobset.x-k8s.io": training.startswith(TrainJobs.name),
     }
     return replace(operator, needed=operator.needed or used.get(operator.group, False))

@@ -24,6 +24,8 @@ class Binding:
         attributes: The attributes that searches can filter by.
         words: Whether searches can match words; not in contents of earlier releases.
         several_pictures: Whether a document may have several embeddings, one for each picture.
+        manifest_hash: Of the version's training set, which tells apart versions of two registries that have the
+            same id; empty in contents of earlier releases.
     """
 
     version_id: str
@@ -39,6 +41,7 @@ class Binding:
     attributes: Mapping[str, AttributeKind] = field(default_factory=dict)
     words: bool = False
     several_pictures: bool = False
+    manifest_hash: str = ""
 
     def as_metadata(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -48,16 +51,23 @@ class Binding:
     def from_metadata(cls, metadata: Mapping[str, Any] | None) -> Binding | None:
         """The binding in a collection's metadata, or None if the collection is not one of IMMR's."""
         names = [each.name for each in dataclasses.fields(cls)]
-        since_later_releases = {"attributes", "words", "several_pictures"}
+        since_later_releases = {"attributes", "words", "several_pictures", "manifest_hash"}
         if not metadata or any(name not in metadata for name in names if name not in since_later_releases):
             return None
         return cls(**{name: metadata[name] for name in names if name in metadata})
 
 
 def check_binding(
-    collection: str, found: Binding, version_id: str, dim: int, preprocessing_hash: str
+    collection: str,
+    found: Binding,
+    version_id: str,
+    dim: int,
+    preprocessing_hash: str,
+    manifest_hash: str = "",
 ) -> None:
-    """Check that a collection belongs to a query encoder, before it is searched or replaced.
+    """Check that a collection belongs to a query encoder, before it is searched, changed or replaced.
+
+    The training set is compared only if both sides know it.
 
     Raises:
         IndexMismatchError: The collection belongs to another one; the message names what differs on both sides.
@@ -74,6 +84,8 @@ def check_binding(
         "preprocessing": preprocessing_hash,
         "normalization": "l2",
     }
+    if found.manifest_hash and manifest_hash:
+        of_collection["training set"], of_encoder["training set"] = found.manifest_hash, manifest_hash
     different = [name for name in of_collection if of_collection[name] != of_encoder[name]]
     if different:
         raise IndexMismatchError(

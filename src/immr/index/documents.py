@@ -107,6 +107,7 @@ class Documents:
             attributes=kinds_of(items),
             words=True,
             several_pictures=several,
+            manifest_hash=version.manifest_hash,
         )
         ids = [point_id(item.item_id) for item in ordered]
         return cls(ids, ordered, ordered_PD, ordered_first_N, binding)

@@ -103,7 +103,9 @@ class QdrantIndex:
             sequence=binding.sequence,
         )
 
-    def open(self, version_id: str, dim: int, preprocessing_hash: str) -> QdrantCollection:
+    def open(
+        self, version_id: str, dim: int, preprocessing_hash: str, manifest_hash: str = ""
+    ) -> QdrantCollection:
         """Open a version's collection for search and apply the changes that waited for it.
 
         Raises:
@@ -113,7 +115,7 @@ class QdrantIndex:
         collection = collection_name(version_id)
         with translate_errors(self._storage.where):
             content, binding = self._published(version_id)
-            check_binding(collection, binding, version_id, dim, preprocessing_hash)
+            check_binding(collection, binding, version_id, dim, preprocessing_hash, manifest_hash)
             opened = QdrantCollection(self._storage, collection, content, binding)
         try:
             opened.refresh()
@@ -137,6 +139,14 @@ class QdrantIndex:
         in_order = sorted([*put, *removed], key=lambda change: change.sequence)
         with translate_errors(self._storage.where):
             content, binding = self._published(version.id)
+            check_binding(
+                collection_name(version.id),
+                binding,
+                version.id,
+                version.dim,
+                version.preprocessing_hash,
+                version.manifest_hash,
+            )
             if len(changes.embeddings_PD) > len(changes.items) and not binding.several_pictures:
                 _LOG.warning(
                     "%s holds one picture for each item, so changed items are found by their main picture only: "
@@ -158,7 +168,7 @@ class QdrantIndex:
                 name, binding = self._published(version_id)
             except IndexMismatchError:
                 return None
-        return Content(name, binding.sequence)
+        return Content(name, binding.sequence, binding.manifest_hash)
 
     def applied(self, version_id: str) -> int | None:
         """See `VectorIndex.applied`."""
@@ -206,7 +216,14 @@ class QdrantIndex:
         """On a server the running processes of the other encoder would search the new content at once."""
         published = self._storage.published(collection)
         if published is not None and (existing := self._storage.binding(published)) is not None:
-            check_binding(collection, existing, wanted.version_id, wanted.dim, wanted.preprocessing_hash)
+            check_binding(
+                collection,
+                existing,
+                wanted.version_id,
+                wanted.dim,
+                wanted.preprocessing_hash,
+                wanted.manifest_hash,
+            )
 
     def _finished(self, content: str, wanted: Binding) -> Binding | None:
         existing = self._storage.binding(content)

@@ -36,6 +36,11 @@ class Content:
 
     name: str
     sequence: int  # last catalogue change that the build includes
+    manifest_hash: str = ""  # of its version's training set; empty if it was built by an earlier release
+
+    def is_of(self, version: ModelVersion) -> bool:
+        """Whether it was built for this version, and not for one of another registry that has the same id."""
+        return self.manifest_hash in ("", version.manifest_hash)
 
 
 @dataclass(frozen=True)
@@ -129,8 +134,11 @@ class VectorIndex(Protocol):
         (None: one). A search finds an item by the most similar of its rows.
         """
 
-    def open(self, version_id: str, dim: int, preprocessing_hash: str) -> Collection:
+    def open(self, version_id: str, dim: int, preprocessing_hash: str, manifest_hash: str = "") -> Collection:
         """Open a version's collection.
+
+        With the `manifest_hash` of its training set, a collection of another registry's version with the same id
+        is recognized.
 
         Raises:
             IndexMismatchError: The collection is missing, unfinished, or built for another encoder.
@@ -143,7 +151,7 @@ class VectorIndex(Protocol):
         Delivering the same changes again is harmless.
 
         Raises:
-            IndexMismatchError: The version has no finished collection.
+            IndexMismatchError: The version has no finished collection, or another registry's version has it.
             IndexUnavailableError: The database is not available; deliver the same changes again.
         """
 

@@ -12,6 +12,8 @@ from immr.loop.experiment.recovery import completed
 from immr.loop.experiment.running_test import running_test
 from immr.machine.wording import listed
 from immr.packaging import bento as bentos
+from immr.packaging import upload
+from immr.settings import query_of
 from immr.types import CHALLENGER_ROLES
 
 if TYPE_CHECKING:
@@ -79,13 +81,21 @@ def unfit(parts: Parts, version: ModelVersion, bento: str) -> list[str]:
     tags = parts.registry.tags(version)
     if tags.get(GATE_PASSED) == "no":
         problems.append(f"the gate stopped it ({tags.get('gate', '').rstrip('.')})")
-    # a cluster may read Bentos from a store of its own
-    if "storage=" not in parts.settings.deploy_url and not bentos.is_built(parts.settings.bento_home, bento):
+    store = query_of(parts.settings.deploy_url).get("storage", "")
+    if store and (missing := upload.missing(bento, store)):
+        problems.append(f"{missing} (run `immr package --model {version.id}`)")
+    if not store and not bentos.is_built(parts.settings.bento_home, bento):
         problems.append(f"there is no Bento {bento} (run `immr package --model {version.id}`)")
     try:
-        if parts.index.content(version.id) is None:
+        content = parts.index.content(version.id)
+        if content is None:
             problems.append(
                 f"it has no finished collection (run `immr index build TRAINING_SET --model {version.id}`)"
+            )
+        elif not content.is_of(version):
+            problems.append(
+                f"{content.name} at IMMR_INDEX_URL belongs to another registry's {version.id} (use an index, or an "
+                "IMMR_MODEL_NAME, of your own)"
             )
     except IndexUnavailableError as error:
         problems.append(f"its collection cannot be checked ({error})")

@@ -58,8 +58,12 @@ def collect_garbage(parts: Parts, keep: int, dry_run: bool = False) -> dict[str,
     index = parts.index
     live = live_versions(parts)
     waiting = {each.model_version for each in load_queue(parts.settings.queue_file).versions}
-    known = {version.id: version.number for version in parts.registry.versions()}
-    ours = sorted((id for id in index.versions() if id in known), key=lambda id: -known[id])
+    known = {version.id: version for version in parts.registry.versions()}
+    found = {id: index.content(id) for id in index.versions() if id in known}
+    ours = sorted(
+        (id for id, content in found.items() if content is None or content.is_of(known[id])),
+        key=lambda id: -known[id].number,
+    )
     newest = [id for id in ours if id not in live][:keep]
     fate = {}
     for id in ours:

@@ -81,6 +81,27 @@ def upload(bento_home: Path, tag: str, store: str) -> str:
     return address
 
 
+def missing(tag: str, store: str) -> str:
+    """Why KServe would not find the whole Bento in an object store; empty if it would.
+
+    A store of images is not asked: `deploy` resolves the image's tag.
+    """
+    if store.startswith(_IMAGES) or not store.startswith(STORES):
+        return ""
+    name, _, version = tag.partition(":")
+    address = f"{store.rstrip('/')}/{name}/{version}"
+    shown = without_credentials(address)
+    try:
+        filesystem, path = _opened(address)
+        if _read(filesystem, f"{path}/{_LAST}") is None:
+            return f"{shown} holds no Bento"
+        if _read(filesystem, f"{path}/{_UNFINISHED}") is not None:
+            return f"the upload to {shown} has not finished"
+    except (OSError, ValueError) as error:
+        return f"{shown} cannot be read ({error})"
+    return ""
+
+
 def _push(bento_home: Path, tag: str, store: str) -> str:
     name, _, version = tag.partition(":")
     address = f"{store.rstrip('/')}/{tag}"
