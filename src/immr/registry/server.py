@@ -45,7 +45,7 @@ def create_tables(database: str, patience_s: float = _DATABASE_PATIENCE_S) -> No
         if not sqlalchemy.inspect(connection).has_table("alembic_version"):
             from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-            SqlAlchemyStore(database, "mlflow-artifacts:/")
+            SqlAlchemyStore(database, "mlflow-artifacts:/")  # type: ignore[no-untyped-call]
             log.info("created MLflow's tables")
 
 
