@@ -121,7 +121,7 @@ class Loop:
         self._verb("deploy", "deploy", "--model", "immr-1", "--force")
         if "upsert" not in self.figures.used:
             self._serve(size)
-        self._verb("push", "push", self._set, shop)
+        self._verb("materialize-events", "materialize", self._set, shop, "--events")
         self._verb("export", "events", "export", "--out", str(self._folder / "next-log"))
         self._verb("drift", "drift", self._set, may_exit=(0, 3))
 

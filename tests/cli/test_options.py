@@ -37,7 +37,9 @@ def test_times_in_json_are_iso_8601(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("empty", ["", " "])
 def test_an_empty_user_id_is_not_reported_as_forgotten(tmp_path: Path, empty: str) -> None:
-    done = CliRunner(env={"IMMR_HOME": str(tmp_path), "COLUMNS": "200"}).invoke(app, ["forget", empty])
+    done = CliRunner(env={"IMMR_HOME": str(tmp_path), "COLUMNS": "200"}).invoke(
+        app, ["features", "delete", empty]
+    )
     assert done.exit_code == 2 and "is empty" in done.output
     assert list(tmp_path.rglob("forgotten.json")) == []
 
