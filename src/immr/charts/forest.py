@@ -70,23 +70,24 @@ def forest_plot(
     )
     for number, row in enumerate(rows):
         y = _TOP_PX + row_px * number + name_above_px + _ROW_PX // 2
+        value = value_text(row.value)
         if values_px:
             parts.append(svg.row_name(names_px - 10, y, row.name, names_px // 7))
+            value = f"{value} ({value_text(row.low)} to {value_text(row.high)})"
+            parts.append(svg.text(width_px - values_px, y + 4, value, "tick"))
         else:
             parts.append(svg.text(0, y - name_above_px + 4, row.name, "label"))
-            parts.append(svg.text(width_px, y - name_above_px + 4, value_text(row.value), "tick end"))
-        look = "apart" if row.apart else "open"
-        parts.append(
-            Markup('<line class="whisker {look}" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
-                svg.number(x(row.low)), svg.number(x(row.high)), y=y, look=look
-            )
-        )
-        parts.append(
-            Markup('<rect class="estimate {}" x="{}" y="{}" width="9" height="9"/>').format(
-                look, svg.number(x(row.value) - 4.5), svg.number(y - 4.5)
-            )
-        )
-        if values_px:
-            text = f"{value_text(row.value)} ({value_text(row.low)} to {value_text(row.high)})"
-            parts.append(svg.text(width_px - values_px, y + 4, text, "tick"))
+            parts.append(svg.text(width_px, y - name_above_px + 4, value, "tick end"))
+        parts += _whisker(row, x, y)
     return svg.svg(parts, name, title, description, width_px, height_px)
+
+
+def _whisker(row: ForestRow, x: Callable[[float], float], y: float) -> list[Markup]:
+    """The interval as a line, and the estimate on it as a square."""
+    look = "apart" if row.apart else "open"
+    line = Markup('<line class="whisker {look}" x1="{}" x2="{}" y1="{y}" y2="{y}"/>')
+    square = Markup('<rect class="estimate {}" x="{}" y="{}" width="9" height="9"/>')
+    return [
+        line.format(svg.number(x(row.low)), svg.number(x(row.high)), y=y, look=look),
+        square.format(look, svg.number(x(row.value) - 4.5), svg.number(y - 4.5)),
+    ]

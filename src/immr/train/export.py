@@ -55,7 +55,26 @@ def export_query_encoder(recipe: ModelRecipe, tower: QueryTower, folder: Path, c
 
 
 def _with_tower(encoder: Any, parts: Sequence[Part]) -> Any:
-    from onnx import checker, compose, helper, numpy_helper
+    """The encoder's graph from pixels to the embedding, and to the texture."""
+    from onnx import checker, compose, helper
+
+    tower = helper.make_model(
+        _tower_graph(parts), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=encoder.ir_version
+    )
+    merged = compose.merge_models(  # an encoder may have an inner edge "embedding", as CLIP has
+        compose.add_prefix(encoder, "encoder/", rename_inputs=False, rename_outputs=False, inplace=True),
+        compose.add_prefix(tower, "tower/", rename_inputs=False, rename_outputs=False),
+        io_map=[("pooled", "features")],
+        outputs=["embedding"],
+    )
+    add_texture(merged)
+    checker.check_model(merged)
+    return merged
+
+
+def _tower_graph(parts: Sequence[Part]) -> Any:
+    """From the encoder's features to the embedding: norm([norm(affine) × √share of each part])."""
+    from onnx import helper, numpy_helper
 
     constants: dict[str, Any] = {
         "smallest_norm": np.array(_SMALLEST_NORM, dtype=np.float32),
@@ -80,25 +99,13 @@ def _with_tower(encoder: Any, parts: Sequence[Part]) -> Any:
     nodes += _normalized("joined", "embedding")
     feature_dim = parts[0].affine.weight_DF.shape[1]
     dim = sum(len(part.affine.bias_D) for part in parts)
-    graph = helper.make_graph(
+    return helper.make_graph(
         nodes,
         "query_tower",
         [helper.make_tensor_value_info("features", _FLOAT, ["batch", feature_dim])],
         [helper.make_tensor_value_info("embedding", _FLOAT, ["batch", dim])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    head = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=encoder.ir_version
-    )
-    merged = compose.merge_models(  # an encoder may have an inner edge "embedding", as CLIP has
-        compose.add_prefix(encoder, "encoder/", rename_inputs=False, rename_outputs=False, inplace=True),
-        compose.add_prefix(head, "tower/", rename_inputs=False, rename_outputs=False),
-        io_map=[("pooled", "features")],
-        outputs=["embedding"],
-    )
-    add_texture(merged)
-    checker.check_model(merged)
-    return merged
 
 
 def add_texture(model: Any) -> None:

@@ -107,12 +107,12 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
             )
             reports.append(report)
     sampled = {report.name: report.sampled for report in reports if not report.error}
-    unknown = shifted = ""
-    if 0 < sampled.get("items", 0) < rows and sampled.get("impressions"):
-        unknown = unknown_items(keys["items"], keys["impressions"])
-    if sampled.get("queries") and sampled.get("impressions"):
-        shifted = shifted_times(keys["queries"], keys["impressions"])
-    late = _late_positions(keys["impressions"]) if sampled.get("impressions") else ""
+    if not sampled.get("impressions"):
+        return reports
+    has_all_items = 0 < sampled.get("items", 0) < rows
+    unknown = unknown_items(keys["items"], keys["impressions"]) if has_all_items else ""
+    shifted = shifted_times(keys["queries"], keys["impressions"]) if sampled.get("queries") else ""
+    late = _late_positions(keys["impressions"])
     return [
         replace(report, unknown_items=unknown, shifted_times=shifted, late_positions=late)
         if report.name == "impressions"
@@ -212,17 +212,18 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> tuple[TableRepo
         return TableReport(contract.name, len(table.parts), error=str(error)), pd.DataFrame()
     problems = tuple(BrokenRule(reason, count, examples[reason]) for reason, count in counts.most_common())
     rule = table.mapping.columns.get("image")
+    pictures_in = rule.column if rule and rule.column else "image"
+    missing, all_missing = _missing(pictures[:_PICTURES], buckets, table.beside, pictures_in)
     report = TableReport(
         contract.name,
-        len(table.parts),
-        sampled,
-        valid,
-        problems,
-        _ignored(table, there),
-        *_missing(
-            pictures[:_PICTURES], buckets, table.beside, rule.column if rule and rule.column else "image"
-        ),
-        unclear,
+        files=len(table.parts),
+        sampled=sampled,
+        valid=valid,
+        problems=problems,
+        ignored_columns=_ignored(table, there),
+        missing_pictures=missing,
+        all_pictures_missing=all_missing,
+        unclear_price=unclear,
     )
     return report, pd.concat(keys)
 

@@ -54,23 +54,21 @@ def rules_of(contract: TableContract, now: datetime) -> Any:
     }
     columns = {}
     for column in contract.columns:
-        checks = special.get(column.name, [])
+        name, checks = column.name, list[Any]()
+        if column.type == pa.string() and name not in ("description", "attributes", "images"):
+            checks.append(pandera.Check(lambda text: ~text.str.match(_BLANK), error=f"{name} is empty"))
+        checks += special.get(name, [])
         if column.type == TIMESTAMP:
-            checks = [pandera.Check.le(latest, error=f"{column.name} is in the future")]
-        if column.name == "ts":
+            checks.append(pandera.Check.le(latest, error=f"{name} is in the future"))
+        if name == "ts":
             reason = f"ts is before {_FIRST_YEAR}: is its unit right?"
-            checks = [*checks, pandera.Check.ge(earliest, error=reason)]
-        if column.type == pa.string() and column.name not in ("description", "attributes", "images"):
-            checks = [
-                pandera.Check(lambda text: ~text.str.match(_BLANK), error=f"{column.name} is empty"),
-                *checks,
-            ]
-        if contract.key == (column.name,):
-            checks = [*checks, *_id_checks(column.name)]
-        if column.name in (*_IDS, "title"):
-            reason = f"{column.name} stands for a missing value, as null and nan do"
-            checks = [*checks, pandera.Check(_is_a_value, error=reason)]
-        columns[column.name] = pandera.Column(None, checks, nullable=column.name in contract.may_lack)
+            checks.append(pandera.Check.ge(earliest, error=reason))
+        if contract.key == (name,):
+            checks += _id_checks(name)
+        if name in (*_IDS, "title"):
+            reason = f"{name} stands for a missing value, as null and nan do"
+            checks.append(pandera.Check(_is_a_value, error=reason))
+        columns[name] = pandera.Column(None, checks, nullable=name in contract.may_lack)
     across = (
         [pandera.Check(_clicked_before_ordered, error="ordered but not clicked")]
         if contract is IMPRESSIONS
