@@ -169,6 +169,12 @@ def _to_text(values: pa.Array) -> pa.Array:
             "a floating-point number changes long ids and texts; write the column as text or integers "
             "(pandas: dtype 'string' or 'Int64')"
         )
+    if is_list(kind):
+        raise UnsuitableTypeError(
+            "write the column as text, or map it with a separator, if it is a category or images"
+        )
+    if pa.types.is_struct(kind):
+        raise UnsuitableTypeError("write the column as text, or take a field of it in a mapping, with sql")
     raise UnsuitableTypeError("write the column as text")
 
 

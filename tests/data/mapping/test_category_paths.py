@@ -30,3 +30,11 @@ def test_one_column_per_level() -> None:
 def test_a_path_has_one_form(text: str) -> None:
     assert canonical_path(text) == "Obst/Äpfel"
     assert canonical_path("//") == ""
+
+
+@pytest.mark.parametrize(
+    "values", [pa.array([[{"name": "Fruit"}]]), pa.array(['[{"name": "Fruit"}]', "Fruit"])]
+)
+def test_an_object_is_not_a_level(values: pa.Array) -> None:
+    with pytest.raises(ValueError, match=r'a level is \{"name": "Fruit"\} instead of text'):
+        read_paths(values, ">")

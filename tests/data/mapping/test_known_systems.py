@@ -62,6 +62,9 @@ At the till,till,,,,,FALSE,Active,TI-1,Title,Default Title,9,shopify,1,DENY,http
 """  # noqa: E501
 EXPORTS = {
     "Shopify": SHOPIFY,
+    "Shopify by Matrixify": SHOPIFY.replace("Body (HTML)", "Body HTML").replace(
+        "Product Category", "Category: Name"
+    ),
     "Shopify, newer columns": SHOPIFY_TEMPLATE,
     "WooCommerce": WOO,
     "Magento": MAGENTO,

@@ -6,8 +6,11 @@ import json
 import time
 import tomllib
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -20,6 +23,7 @@ from immr.data.mapping.proposal import MappingProposal, propose
 from immr.data.mapping.shop_map import TableMap
 from immr.data.sources.shop import Shop
 from immr.data.validation.check import check, proposed_mapping
+from immr.types import Item
 
 GERMAN = """Artikelnummer;Bezeichnung;Beschreibung;Warengruppe;Bild-URL;VK-Preis;Geändert am;Lagerbestand
 4711;Gusseiserner Bräter;"Für Gas,
@@ -265,3 +269,72 @@ def test_a_catalogue_without_prices_gets_a_way_out(tmp_path: Path) -> None:
     (tmp_path / "map.toml").write_text(f"{proposed}price = {{ value = 0 }}\n")
     [items] = check(Shop.of(file, tmp_path / "map.toml"))
     assert items.fits
+
+
+NESTED = (
+    '{"sku": "A1", "name": {"de-DE": "Apfel", "en": "Apple"}, "description": "", "date_modified": "14. März 2025", '
+    '"categories": [{"id": 1, "name": "Obst"}, {"id": 2, "name": "Äpfel"}], "images": [{"src": "a.jpg"}], '
+    '"price": "1.299,00 €", "stock_quantity": 3}'
+)
+
+
+def read_with_proposal(shop: Path) -> Item:
+    mapping = shop.parent / "map.toml"
+    mapping.write_text(proposed_mapping(check(shop)))
+    [item] = read_items(shop, mapping).items
+    return item
+
+
+def test_an_export_with_objects_and_months_by_name(tmp_path: Path) -> None:
+    (tmp_path / "products.jsonl").write_text(NESTED + "\n")
+    item = read_with_proposal(tmp_path / "products.jsonl")
+    assert (item.title, item.category, item.price, item.stock) == ("Apfel", "Obst/Äpfel", 1299.0, 3.0)
+    assert item.updated_at == datetime(2025, 3, 14, tzinfo=UTC) and item.image.endswith("/a.jpg")
+
+
+def test_an_object_is_not_read_as_a_title(tmp_path: Path) -> None:
+    (tmp_path / "products.jsonl").write_text(NESTED + "\n")
+    (tmp_path / "map.toml").write_text('[items.columns]\nitem_id = "sku"\ntitle = "name"\n')
+    [report] = check(Shop.of(tmp_path / "products.jsonl", tmp_path / "map.toml"))
+    assert "name is a list or an object" in report.error
+
+
+def test_names_behind_a_word_for_the_item_and_lists(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "product_id": [7],
+            "product_title": ["Apple"],
+            "long_text": ["Red"],
+            "taxonomy": [["Fruit", "Apples"]],
+            "list_price": [Decimal("3.10")],
+            "last_modified": [datetime(2025, 3, 14, tzinfo=UTC)],
+            "qty_on_hand": [2],
+            "image_urls": [["https://cdn.example/a.jpg", "https://cdn.example/b.jpg"]],
+        }
+    )
+    pq.write_table(table, tmp_path / "catalogue.parquet")
+    item = read_with_proposal(tmp_path / "catalogue.parquet")
+    assert (item.item_id, item.title, item.description, item.category) == (
+        "7",
+        "Apple",
+        "Red",
+        "Fruit/Apples",
+    )
+    assert (item.price, item.stock, item.image) == (3.1, 2.0, "https://cdn.example/a.jpg")
+    assert item.images == ("https://cdn.example/b.jpg",)
+
+
+def test_variants_in_rows_become_one_item(tmp_path: Path) -> None:
+    (tmp_path / "export.csv").write_text(
+        "sku,name,text,category,image,price,updated\n"
+        "a,Tee,Soft,Shirts,a.jpg,9,2025-03-14\na,,,,,8,\nb,Cap,,Hats,b.jpg,7,2025-03-14\n"
+    )
+    before = check(tmp_path / "export.csv")
+    (tmp_path / "map.toml").write_text(proposed_mapping(before))
+    [after] = check(Shop.of(tmp_path / "export.csv", tmp_path / "map.toml"))
+    assert after.fits and after.sampled == 2
+    items = read_items(tmp_path / "export.csv", tmp_path / "map.toml").items
+    assert {item.item_id: (item.title, item.price) for item in items} == {
+        "a": ("Tee", 9.0),
+        "b": ("Cap", 7.0),
+    }

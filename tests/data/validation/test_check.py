@@ -34,6 +34,25 @@ def test_problems_have_a_count_and_an_example(tmp_path: Path) -> None:
     )
 
 
+def test_rows_that_repeat_a_key_are_a_problem_unless_they_are_merged(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", items=[item(name) for name in "abab"])
+    found = report_of(folder, "items")
+    assert (found.valid, found.fits) == (2, False)
+    assert found.problems == (BrokenRule("duplicate item_id", 2, "'a'"),)
+    shown = pq.read_table(folder / "impressions.parquet")
+    pq.write_table(pa.concat_tables([shown, shown]), folder / "impressions.parquet")
+    assert report_of(folder, "impressions").fits
+
+
+def test_events_in_the_folder_are_named_where_queries_are_missing(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in")
+    (folder / "queries.parquet").unlink()
+    (folder / "ga4.jsonl").write_text('{"event_name": "select_item", "items": []}\n')
+    assert "ga4.jsonl has other columns than any table (event_name, items): if it has events" in (
+        report_of(folder, "queries").error
+    )
+
+
 def test_a_malformed_csv_line_is_a_problem_with_its_text(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,title,description,category,image,price,updated_at\na,Tea\n")
     [found] = check(tmp_path / "items.csv")

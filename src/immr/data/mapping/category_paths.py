@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Sequence
 
@@ -16,6 +17,9 @@ def read_paths(values: pa.Array, separator: str) -> pa.Array:
     Args:
         values: text with this separator between levels; or lists of levels, which JSON lines have as text.
         separator: such as ">".
+
+    Raises:
+        ValueError: A level is an object or a list.
     """
     cache: dict[str, str] = {}  # a shop has few categories and many items
 
@@ -50,5 +54,9 @@ def _levels(text: str, separator: str) -> Sequence[object]:
 
 
 def _joined(levels: Sequence[object]) -> str:
+    if nested := [level for level in levels if isinstance(level, dict | list)]:
+        raise ValueError(
+            f"a level is {json.dumps(nested[0], default=str)[:100]} instead of text: extract the text with sql"
+        )
     names = (str(level).strip().replace("/", "-") for level in levels if level is not None)
     return "/".join(name for name in names if name)

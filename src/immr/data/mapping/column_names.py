@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
 
 _SIMILAR = 0.5
+_OF_AN_ITEM = ("title", "description", "category", "image", "price", "updated_at", "stock", "images")
+_QUALIFIER = re.compile("^(product|item|article|produkt|artikel|producto|produit|prodotto)s?")
 _Round = Callable[[str, Sequence[str]], str | None]
 _NAMES = {  # best names first: `query` may hold the words of a search, whose id is in another column
     "item_id": "sku id productid itemid articlenumber artikelnummer artikelnr artnr artikelid produktnummer "
     "produktid handle variantsku productsku itemsku productnumber customlabel handleid reference ref gtin ean "
     "商品id 商品コード 商品番号",
     "title": "name productname itemname titel bezeichnung artikelbezeichnung artikelname produktname titre nom "
-    "nombre titolo "
-    "商品名 タイトル",
-    "description": "desc beschreibung body bodyhtml text langtext artikeltext kurzbeschreibung productdescription "
-    "descripcion descrizione 説明 商品説明",
+    "nombre titolo 商品名 タイトル",
+    "description": "desc beschreibung body bodyhtml text langtext artikeltext kurzbeschreibung longtext "
+    "longdescription fulldescription shortdescription summary descripcion descrizione 説明 商品説明",
     "category": "categories productcategory producttype googleproductcategory kategorie kategoriepfad warengruppe "
-    "breadcrumb department categoryname feedproducttype collection categorie categoria type カテゴリ カテゴリー",
+    "taxonomy categorypath categorytree breadcrumb department categoryname feedproducttype collection categorie "
+    "categoria type カテゴリ カテゴリー",
     "image": "imageurl imagelink imagesrc img baseimage mainimage mainimageurl productimage productimageurl "
-    "productimagefile picurl hostedimageurls picture pictureurl photo photourl photofile foto "
-    "upload bild bildurl hauptbild bilddatei s3key objectkey 画像 画像url 写真",
+    "productimagefile picurl hostedimageurls picture pictureurl photo photourl photofile foto upload bild bildurl "
+    "hauptbild bilddatei s3key objectkey 画像 画像url 写真",
     "price": "listprice regularprice normalprice variantprice unitprice saleprice standardprice startprice "
-    "pricegross preis vk vkpreis vkbrutto "
-    "bruttovk verkaufspreis bruttopreis preisbrutto prix precio prezzo 価格 販売価格",
+    "pricegross sellingprice currentprice retailprice preis vk vkpreis vkbrutto bruttovk verkaufspreis "
+    "bruttopreis preisbrutto prix precio prezzo 価格 販売価格",
     "updated_at": "updated modified lastmodified modifiedat changedat datemodified geandert geandertam "
     "anderungsdatum aktualisiert aktualisiertam zuletztgeandert letzteanderung lastchange lastchanged lastupdate "
-    "lastupdated stand 更新日 更新日時",
-    "stock": "quantity qty inventory inventoryquantity variantinventoryqty bestand lagerbestand menge instock "
-    "available availability auflager lagernd verfugbar verfugbarkeit 在庫 在庫数",
-    "images": "additionalimages additionalimagelink additionalimagelinks galleryimages moreimages morepictures "
-    "pictures photos gallery bilder weiterebilder zusatzbilder",
+    "lastupdated lastmodifiedat modifieddate updateddate updatetime datemodifiedgmt stand 更新日 更新日時",
+    "stock": "quantity qty stockquantity stocklevel stockqty qtyonhand quantityonhand onhand inventory "
+    "inventoryquantity variantinventoryqty bestand lagerbestand menge instock available availability stockstatus "
+    "auflager lagernd verfugbar verfugbarkeit 在庫 在庫数",
+    "images": "additionalimages additionalimagelink additionalimagelinks galleryimages imageurls imagelinks "
+    "pictureurls photourls moreimages morepictures pictures photos gallery bilder weiterebilder zusatzbilder",
     "query_id": "searchid requestid sucheid suchid anfrageid anfragenummer id query search suche anfrage",
-    "user_id": "userid customerid visitorid userpseudoid clientid sessionid kundennummer user customer visitor "
-    "session kunde nutzer",
-    "ts": "time timestamp datetime date createdat zeit zeitpunkt zeitstempel datum 日時",
-    "position": "rank pos rang platz 順位",
+    "user_id": "userid customerid visitorid userpseudoid domainuserid anonymousid clientid sessionid kundennummer "
+    "user customer visitor session kunde nutzer",
+    "ts": "time timestamp eventtimestamp eventtime collectortstamp derivedtstamp datetime date createdat zeit "
+    "zeitpunkt zeitstempel datum 日時",
+    "position": "rank itemlistindex pos rang platz 順位",
     "clicked": "click isclick klick geklickt angeklickt",
     "ordered": "order bought purchased purchase conversion gekauft bestellt",
     "variant": "group bucket testgroup gruppe",
@@ -56,12 +61,12 @@ def similar_columns(
     def close(name: str, left: Sequence[str]) -> str | None:
         return None if name in optional else _close(name, left)
 
-    return _matched(wanted, there, (_same, _usual, close))
+    return _matched(wanted, there, (_same, _usual, _qualified, close))
 
 
 def known_columns(wanted: Sequence[str], there: Sequence[str]) -> dict[str, str]:
     """The same without names that are only similar."""
-    return _matched(wanted, there, (_same, _usual))
+    return _matched(wanted, there, (_same, _usual, _qualified))
 
 
 def _matched(wanted: Sequence[str], there: Sequence[str], rounds: Sequence[_Round]) -> dict[str, str]:
@@ -83,6 +88,14 @@ def _usual(name: str, left: Sequence[str]) -> str | None:
     if name == "image":  # the first of several
         others += [f"{other}1" for other in (name, *others)]
     return next((other for other in others if other in left), None)
+
+
+def _qualified(name: str, left: Sequence[str]) -> str | None:
+    """A usual name behind a word for the item, as in `product_title`; ids have such names of their own."""
+    if name not in _OF_AN_ITEM:
+        return None
+    usual = {_plain(name), *_NAMES[name].split()}
+    return next((each for each in left if _QUALIFIER.sub("", each) in usual), None)
 
 
 def _close(name: str, left: Sequence[str]) -> str | None:

@@ -119,6 +119,12 @@ KNOWN_SYSTEMS = (
         _SHOPIFY_NOTE.format("Variant Inventory Qty"),
     ),
     KnownSystem(
+        "Shopify by Matrixify",
+        frozenset({"Handle", "Body HTML", "Variant Price", "Image Src"}),
+        _SHOPIFY.replace("Body (HTML)", "Body HTML").replace("Product Category", "Category: Name"),
+        _SHOPIFY_NOTE.format("Variant Inventory Qty"),
+    ),
+    KnownSystem(
         "Shopify",
         frozenset({"URL handle", "Price", "Product image URL", "Image position"}),
         re.sub(r'"([^"]+)"', lambda found: f'"{_SHOPIFY_TEMPLATE.get(found[1], found[1])}"', _SHOPIFY),

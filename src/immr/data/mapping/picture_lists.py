@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from immr.data.column_types import json_list, json_nested
+from immr.data.column_types import json_list
+from immr.data.mapping.object_fields import expression_for, objects_in
 
 _BY_DEFAULT = "|"
 _PICTURE = re.compile(r"(?i)\.(jpe?g|png|webp|gif|bmp|avif)\b")
@@ -44,23 +45,8 @@ def expression_for_objects(column: str, values: pa.Array) -> str:
 
     The values are objects or lists of objects, as they are or as JSON.
     """
-    found = [
-        value if isinstance(value, list | dict) else json_nested(str(value))
-        for value in values.to_pylist()
-        if value
-    ]
-    each_one = [each for value in found for each in (value if isinstance(value, list) else [value])]
-    objects = [each for each in each_one if isinstance(each, dict)]
-    name = _name_of_pictures(objects) if len(objects) == len(each_one) else ""
-    if not name:
-        return ""
-    quoted = '"' + column.replace('"', '""') + '"'
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        path = "$[*]" if any(isinstance(value, list) for value in found) else "$"
-        return f"json_extract_string({quoted}, '{path}.{name}')"
-    if pa.types.is_struct(values.type):
-        return f'{quoted}."{name}"'
-    return f'[each."{name}" FOR each IN {quoted}]'
+    name = _name_of_pictures(objects_in(values))
+    return expression_for(column, values, name) if name else ""
 
 
 def _name_of_pictures(objects: Sequence[dict[str, Any]]) -> str:

@@ -18,6 +18,7 @@ from immr.data.mapping.column_rule import ColumnRule
 from immr.data.mapping.shop_map import TableMap
 from immr.data.mapping.value_formats import has_no_pictures, picture_rules, reading_of
 
+_MANY_REPEAT = 0.05  # of the ids in the sample
 _NEVER_SIMILAR = frozenset({"variant", "model_version"})  # any text fits them, and a default is fine
 
 
@@ -88,6 +89,32 @@ def propose(
             without = ", or add price = { value = 0 } below if there are no prices" * (name == "price")
             notes.append(f"{name}: no such column was found; name one{without}")
     return replace(MappingProposal.of(place), rules=rules, notes=notes)
+
+
+def one_row_for_each_item(proposal: MappingProposal, sample: pa.RecordBatch) -> MappingProposal:
+    """The proposal with a query that makes one row of those with the same id, if many rows repeat one.
+
+    An export may have a row for each variant, of which only the first has a title and a picture.
+
+    Args:
+        proposal: for items.
+        sample: rows of the table.
+    """
+    rule = proposal.rules.get("item_id", ColumnRule(column="item_id"))
+    if not rule.column or rule.column not in sample.schema.names:
+        return proposal
+    ids = sample.column(rule.column).drop_null()
+    if len(ids) - len(ids.unique()) < _MANY_REPEAT * len(ids):
+        return proposal
+    key = '"' + rule.column.replace('"', '""') + '"'
+    is_text = all(pa.types.is_string(kind) for kind in sample.schema.types)
+    value = "nullif(COLUMNS(*), '')" if is_text else "COLUMNS(*)"
+    note = (
+        f"{rule.column!r} repeats, as if there were a row for each variant: each item takes its first value in every "
+        "column; for others, write them in the query, such as min(price)"
+    )
+    sql = f"SELECT any_value({value} ORDER BY rowid) AS '\\0' FROM rows GROUP BY {key}"
+    return replace(proposal, sql=sql, notes=[note, *proposal.notes])
 
 
 def _without_column(

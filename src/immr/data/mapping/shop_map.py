@@ -103,6 +103,12 @@ class TableMap:
         """The shop's columns that rules read; those of an expression are not known."""
         return {source for rule in self.columns.values() for source in rule.sources}
 
+    @property
+    def single_values(self) -> set[str]:
+        """The shop's columns that rules read as they are, so that a list or an object in them is a mistake."""
+        plain = {name: rule for name, rule in self.columns.items() if not rule.separator and name != "images"}
+        return {rule.column for rule in plain.values() if rule.column}
+
     def sources_of(self, columns: Sequence[str]) -> list[str] | None:
         """The columns to read for some of the contract's; None for all."""
         rules = [self.columns.get(name) or ColumnRule(column=name) for name in columns]

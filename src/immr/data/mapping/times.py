@@ -18,6 +18,7 @@ from immr.data.column_types import (
     moments_of,
 )
 from immr.data.contract import TIMESTAMP
+from immr.data.mapping.month_names import with_month_numbers
 
 
 def read_times(values: pa.Array, pattern: str = "", zone: str = "", unit: str = "") -> pa.Array:
@@ -64,9 +65,9 @@ def read_times(values: pa.Array, pattern: str = "", zone: str = "", unit: str = 
 def _parsed(texts: pa.Array, pattern: str, local: ZoneInfo) -> pa.Array:
     import pandas as pd
 
-    series = texts.to_pandas()
     if pattern:
-        found = pd.to_datetime(series, format=pattern, errors="coerce", utc="%z" in pattern)
+        texts, pattern = with_month_numbers(texts, pattern)
+        found = pd.to_datetime(texts.to_pandas(), format=pattern, errors="coerce", utc="%z" in pattern)
         return _utc(found) if "%z" in pattern else _localized(found, local)
     texts = iso_times(texts)
     series = texts.to_pandas()

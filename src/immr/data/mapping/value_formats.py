@@ -12,12 +12,14 @@ from immr.data.column_types import UnsuitableTypeError, convert, is_list
 from immr.data.contract import TIMESTAMP
 from immr.data.mapping.column_rule import ColumnRule, DecimalMark
 from immr.data.mapping.html_text import HTML
+from immr.data.mapping.object_fields import expression_for, objects_in
 from immr.data.mapping.picture_lists import expression_for_objects
 from immr.errors import ContractError
 
 Words = tuple[str, ...]
 _ENOUGH = 0.5  # of the values in the sample must be readable
 _SEPARATORS = (" > ", ">", " » ", " / ", " | ", "|", "; ", "::")
+_DAYS_WITH_MONTH_NAMES = ("%d. %B %Y", "%d %B %Y", "%B %d, %Y", "%d-%b-%Y")
 _FORMATS = (
     *(
         "%d.%m.%Y %H:%M:%S",
@@ -38,6 +40,8 @@ _FORMATS = (
         "%Y/%m/%d",
     ),
     "%d/%b/%Y:%H:%M:%S %z",  # of web servers' logs
+    *("%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT"),  # of feeds and HTTP
+    *(f"{day}{time}" for day in _DAYS_WITH_MONTH_NAMES for time in ("", ", %H:%M", " %H:%M")),
     *("%Y年%m月%d日 %H:%M", "%Y年%m月%d日", "%Y%m%d"),
 )
 _TRUTH = (
@@ -58,6 +62,7 @@ _IN_STOCK = (  # what can be ordered is not sold out
     (("instock", "onbackorder", "preorder", "backorder"), ("outofstock", "soldout", "discontinued")),
     *((("verfügbar",), ("nicht verfügbar",)), (("lieferbar",), ("nicht lieferbar",))),
 )
+_NAMES_OF_CATEGORIES = ("name", "title", "label")
 _PREFERRED = 1e-6
 _PICTURE_SEPARATORS = (",", ";")
 _SUFFIX = r"(jpe?g|png|webp|gif|bmp|avif)"
@@ -119,6 +124,8 @@ def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> li
         counted = [ColumnRule(column=column, unit=unit) for unit in _units(values)]
         by_text = [ColumnRule(column=column, format=pattern) for pattern in _FORMATS]
         return [*counted, *by_text, *_days_of_spreadsheets(column, values)]
+    if name in ("title", "description", "category") and (field := _name_in(values, name)):
+        return [ColumnRule(sql=expression_for(column, values, field), separator=">" * (name == "category"))]
     if name == "category":
         used = [each for each in _SEPARATORS if _holds(values, each)]
         return [ColumnRule(column=column, separator=(each.strip())) for each in used[:1]]
@@ -127,6 +134,15 @@ def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> li
     if name in ("title", "description") and _matches(values, HTML):
         return [ColumnRule(column=column, html=True)]
     return []
+
+
+def _name_in(values: pa.Array, name: str) -> str:
+    """The field to take from objects: a category's name, or the text in one of several languages; else empty."""
+    objects = objects_in(values)
+    names = dict.fromkeys(field for each in objects for field in each)
+    if name == "category":
+        return next((field for field in _NAMES_OF_CATEGORIES if field in names), "")
+    return next((field for field in names if all(isinstance(each.get(field), str) for each in objects)), "")
 
 
 def _days_of_spreadsheets(column: str, values: pa.Array) -> list[ColumnRule]:
@@ -227,7 +243,7 @@ def _readable(rule: ColumnRule, sample: pa.RecordBatch, kind: pa.DataType, name:
     """The share of values that the rule reads, of those that are there."""
     try:
         values = rule.values(sample, name, "the sample")
-        if is_list(values.type):  # of pictures
+        if is_list(values.type) and name in ("image", "images"):
             return 1.0 + _PREFERRED
         converted, given = convert(values, kind)
     except (UnsuitableTypeError, ContractError, pa.ArrowException):
@@ -235,7 +251,8 @@ def _readable(rule: ColumnRule, sample: pa.RecordBatch, kind: pa.DataType, name:
     there = pc.sum(given).as_py() or 0
     read = len(converted) - converted.null_count
     # any text is a category, a picture or a title
-    bonus = _PREFERRED if rule.separator or rule.html or rule.prefix else 0.0
+    by_field = rule.sql != "" and kind == pa.string()
+    bonus = _PREFERRED if rule.separator or rule.html or rule.prefix or by_field else 0.0
     return read / there + bonus if there else 1.0
 
 
@@ -271,6 +288,8 @@ def _holds(values: pa.Array, separator: str) -> bool:
 
 
 def _question(rule: ColumnRule, name: str, kind: pa.DataType, values: pa.Array) -> str:
+    if rule.sql and name in ("title", "description", "category"):
+        return f"{name}: it has objects, of which one field is read: is it the right one?"
     if kind == TIMESTAMP and rule.sql:
         return f"{name}: {_first(values)!r} is read as days since 1899-12-30 in UTC, as spreadsheets count"
     if kind == TIMESTAMP and not rule.unit and not rule.zone and _is_naive(values):

@@ -114,7 +114,7 @@ def _file(location: Location, folder: Location, mapping: TableMap, contract: Tab
         location,
         mapping.delimiter,
         mapping.encoding,
-        flat=frozenset() if mapping.sql else named - {additional_pictures.COLUMN},
+        flat=frozenset() if mapping.sql else (named - {additional_pictures.COLUMN}) | mapping.single_values,
         read=None if by_sql else named | mapping.sources,
         partitions=folder.partitions(location),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from immr.data.contract import CONTRACT, ITEMS, TableContract
+from immr.data.contract import CONTRACT, ITEMS, QUERIES, TableContract
 from immr.data.mapping.column_names import known_columns
 from immr.data.mapping.encodings import encoding_of, words_in
 from immr.data.mapping.known_systems import known_system
@@ -16,6 +16,10 @@ from immr.data.sources.warehouse import is_warehouse
 from immr.errors import ContractError
 
 _COLUMNS_SHOWN = 8
+_WHERE = {
+    ITEMS.name: "if it has the items, check this file alone for a mapping",
+    QUERIES.name: "if it has events, make queries and impressions of it with sql in a mapping (docs/mapping.md)",
+}
 _ENOUGH = 0.6  # of the columns that a table needs
 
 
@@ -53,13 +57,17 @@ def files_like(shop: Shop, name: str) -> list[str]:
     return [file.name for file in files if _columns(file) == columns]
 
 
-def unused_files(shop: Shop) -> list[str]:
-    """A sentence for each file in the shop's folder that is or may be a table, but cannot be read or recognized."""
-    if is_warehouse(shop.uri) or shop.is_catalogue:
+def unused_files(shop: Shop, missing: TableContract) -> list[str]:
+    """A sentence for each file in the shop's folder that may have the rows of a missing table of items or queries.
+
+    It has other columns than any table, or cannot be read; the latter is reported for the items only.
+    """
+    if missing.name not in _WHERE or is_warehouse(shop.uri) or shop.is_catalogue:
         return []
     taken = {place for contract in CONTRACT for place in _places(shop, contract)}
     files = [file for file in Location.of(shop.uri).files() if file.uri not in taken]
-    found = ((file, _why_unreadable(file) or _why_unrecognized(file)) for file in files)
+    unreadable = _why_unreadable if missing is ITEMS else lambda _: ""  # once is enough
+    found = ((file, unreadable(file) or _why_unrecognized(file, missing)) for file in files)
     return [f"{file.name} {why}" for file, why in found if why]
 
 
@@ -73,11 +81,11 @@ def _why_unreadable(file: Location) -> str:
     return ""
 
 
-def _why_unrecognized(file: Location) -> str:
+def _why_unrecognized(file: Location, missing: TableContract) -> str:
     if not is_table(file):
         return ""
     shown = ", ".join(_columns(file)[:_COLUMNS_SHOWN])
-    return f"has other columns than any table ({shown}): if it has the items, check this file alone for a mapping"
+    return f"has other columns than any table ({shown}): {_WHERE[missing.name]}"
 
 
 def decodable(part: FilePart) -> FilePart:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS
 from immr.data.mapping.known_systems import known_system
-from immr.data.mapping.proposal import MappingProposal, propose
+from immr.data.mapping.proposal import MappingProposal, one_row_for_each_item, propose
 from immr.data.mapping.shop_map import PictureRules, ShopMap
 from immr.data.mapping.value_formats import unclear_price
 from immr.data.pictures.picture_files import is_file
@@ -26,6 +26,8 @@ from immr.data.sources.sql_tables import QueriedPart
 from immr.data.sources.table_parts import CHUNK_ROWS
 from immr.data.table_chunks import Typed, printed, typed
 from immr.data.validation.across_tables import shifted_times, unknown_items
+from immr.data.validation.duplicate_rows import are_repeated, why_repeated
+from immr.data.validation.known_keys import KnownKeys
 from immr.data.validation.missing_pictures import remedy
 from immr.data.validation.row_rules import broken, rules_of
 from immr.errors import ContractError
@@ -78,8 +80,8 @@ class TableReport:
 def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableReport]:
     """Check the first rows of each table of a shop.
 
-    Duplicate keys are not checked, because a sample does not show them. Items that impressions name are looked for if
-    the sample has the whole catalogue.
+    Of duplicate keys, those within the sample are found. Items that impressions name are looked for if the sample has
+    the whole catalogue.
 
     Args:
         source: the shop; a single file is a catalogue.
@@ -95,7 +97,7 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
         try:
             table = shop.table(contract)
         except ContractError as error:
-            unread = table_recognition.unused_files(shop)[:_FILES_NAMED] if contract is ITEMS else []
+            unread = table_recognition.unused_files(shop, contract)[:_FILES_NAMED]
             more = [each for each in unread if each not in str(error)]
             reports.append(TableReport(contract.name, error="; ".join([*more, str(error)])))
             continue
@@ -191,7 +193,7 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> tuple[TableRepo
     sampled, valid, unclear = 0, 0, ""
     counts, examples, pictures = Counter[str](), dict[str, str](), list[str]()
     keys = [pd.DataFrame()]
-    rules = rules_of(contract, datetime.now(UTC))
+    rules, before = rules_of(contract, datetime.now(UTC)), KnownKeys()
     try:
         first = table.parts[0]
         there = [] if isinstance(first, QueriedPart) else first.columns()  # a query is run once
@@ -199,6 +201,9 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> tuple[TableRepo
             there = there or list(chunk.raw.schema.names)
             read = typed(chunk.mapped, contract, chunk.part.place, table.beside)
             reasons = _reasons(read, rules)
+            if not contract.merged:
+                repeated = are_repeated(read.frame, reasons, contract, before)
+                reasons = reasons.mask(repeated, why_repeated(contract))
             bad = reasons[reasons != ""]
             sampled, valid = sampled + len(chunk.raw), valid + len(chunk.raw) - len(bad)
             counts.update(bad.tolist())
@@ -271,6 +276,8 @@ def _proposed(table: ShopTable) -> MappingProposal | None:
     except ContractError:
         return None
     proposed = propose(table.contract, there, sample, mapping)
+    if table.contract.name == ITEMS.name and not mapping.sql and sample is not None:
+        proposed = one_row_for_each_item(proposed, sample)
     return replace(proposed, notes=[*notes, *proposed.notes])
 
 
@@ -299,8 +306,8 @@ def _reasons(chunk: Typed, rules: Any) -> pd.Series[str]:
 
 
 def _example(chunk: Chunk, table: ShopTable, row: Any, reason: str) -> str:
-    """The value as the shop has it. Every reason begins with the name of its column."""
-    name = reason.split(maxsplit=1)[0]
+    """The value as the shop has it. Every reason names its column first."""
+    name = reason.removeprefix("duplicate ").split(maxsplit=1)[0]
     rule = table.mapping.columns.get(name)
     if rule and rule.sources:
         return ", ".join(printed(chunk.raw.column(source)[row]) for source in rule.sources)

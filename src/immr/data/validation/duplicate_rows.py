@@ -1,4 +1,4 @@
-"""Merges later rows of a key into its first: an impression is clicked if any of its rows is."""
+"""Rows that repeat a key, and merging them into the first: an impression is clicked if any of its rows is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from immr.data.contract import TableContract
-from immr.data.validation.known_keys import Hashes, hashes_of
+from immr.data.validation.known_keys import Hashes, KnownKeys, hashes_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +29,30 @@ class LaterRows:
     def of(cls, frame: pd.DataFrame, hashes: Hashes, contract: TableContract) -> LaterRows:
         """From rows of a table and the hashes of their keys, in the same order."""
         return cls({name: hashes[frame[name].eq(True).to_numpy()] for name in contract.merged})
+
+
+def are_repeated(
+    frame: pd.DataFrame, reasons: pd.Series[str], contract: TableContract, before: KnownKeys
+) -> pd.Series[bool]:
+    """Which good rows repeat the key of a row before them.
+
+    Args:
+        frame: rows of a table.
+        reasons: why each is rejected; empty for a good one.
+        contract: of the table.
+        before: keys of the good rows before these; those of these are added.
+    """
+    good, hashes = reasons == "", hashes_of(frame, contract.key)
+    repeated = frame.loc[good, list(contract.key)].duplicated().reindex(frame.index, fill_value=False)
+    repeated = good & (repeated | before.contain(hashes))
+    before.add(hashes[(good & ~repeated).to_numpy()])
+    return repeated
+
+
+def why_repeated(contract: TableContract) -> str:
+    """The reason for rejecting a row that repeats a key."""
+    keys = " and ".join(contract.key)
+    return f"merged into the first row with the same {keys}" if contract.merged else f"duplicate {keys}"
 
 
 def merge_into_first(path: Path, contract: TableContract, later: Sequence[LaterRows]) -> None:

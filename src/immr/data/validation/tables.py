@@ -18,7 +18,7 @@ from immr.data.contract import TableContract
 from immr.data.sources.shop import Shop, ShopTable
 from immr.data.sources.table_parts import CHUNK_ROWS
 from immr.data.table_chunks import Typed, rows_where, typed
-from immr.data.validation.duplicate_rows import LaterRows, merge_into_first
+from immr.data.validation.duplicate_rows import LaterRows, are_repeated, merge_into_first, why_repeated
 from immr.data.validation.known_keys import KnownKeys, hashes_of
 from immr.data.validation.row_rules import broken, rules_of
 from immr.errors import ContractError
@@ -155,15 +155,11 @@ class _Checker:
             reasons = reasons.mask(
                 (reasons == "") & shared, f"{contract.key[0]} is also in {contract.apart_from}"
             )
-        good = reasons == ""
-        repeated = frame.loc[good, list(contract.key)].duplicated().reindex(frame.index, fill_value=False)
-        repeated = good & (repeated | self._own.contain(hashes))
+        repeated = are_repeated(frame, reasons, contract, self._own)
         if contract.merged and repeated.any():
             rows = repeated.to_numpy()
             self.later.append(LaterRows.of(frame[rows], hashes[rows], contract))
-        reasons = reasons.mask(repeated, _duplicate(contract))
-        self._own.add(hashes[(reasons == "").to_numpy()])
-        return reasons
+        return reasons.mask(repeated, why_repeated(contract))
 
 
 class _Rejected:
@@ -208,11 +204,6 @@ def _add_examples(examples: dict[str, list[str]], reasons: pd.Series[str], keys:
     for reason, of_reason in reasons.groupby(reasons):
         known = examples.setdefault(str(reason), [])
         known += keys[of_reason.index].dropna().head(EXAMPLES - len(known)).tolist()
-
-
-def _duplicate(contract: TableContract) -> str:
-    keys = " and ".join(contract.key)
-    return f"merged into the first row with the same {keys}" if contract.merged else f"duplicate {keys}"
 
 
 def _table(frame: pd.DataFrame, contract: TableContract) -> pa.Table:
