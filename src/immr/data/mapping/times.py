@@ -20,6 +20,33 @@ from immr.data.column_types import (
 from immr.data.contract import TIMESTAMP
 from immr.data.mapping.month_names import with_month_numbers
 
+_DAYS_WITH_MONTH_NAMES = ("%d. %B %Y", "%d %B %Y", "%B %d, %Y", "%d-%b-%Y")
+FORMATS = (
+    *(
+        "%d.%m.%Y %H:%M:%S",
+        "%d.%m.%Y %H:%M",
+        "%d.%m.%Y",
+        "%d.%m.%y, %H:%M",
+        "%d/%m/%Y %H:%M:%S",
+        "%d/%m/%Y %H:%M",
+        "%d/%m/%Y",
+    ),
+    *(
+        "%m/%d/%Y %H:%M:%S",
+        "%m/%d/%Y %I:%M %p",
+        "%m/%d/%Y",
+        "%m/%d/%y, %I:%M %p",
+        "%Y/%m/%d %H:%M:%S",
+        "%Y/%m/%d %H:%M",
+        "%Y/%m/%d",
+    ),
+    "%d/%b/%Y:%H:%M:%S %z",  # of web servers' logs
+    *("%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT"),  # of feeds and HTTP
+    *(f"{day}{time}" for day in _DAYS_WITH_MONTH_NAMES for time in ("", ", %H:%M", " %H:%M")),
+    *("%Y年%m月%d日 %H:%M", "%Y年%m月%d日", "%Y%m%d"),
+)
+"""Those that a sample is tried with."""
+
 
 def read_times(values: pa.Array, pattern: str = "", zone: str = "", unit: str = "") -> pa.Array:
     """Moments, as timestamps in UTC or as ISO 8601 text.

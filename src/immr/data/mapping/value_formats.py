@@ -14,36 +14,12 @@ from immr.data.mapping.column_rule import ColumnRule, DecimalMark
 from immr.data.mapping.html_text import HTML
 from immr.data.mapping.object_fields import expression_for, objects_in
 from immr.data.mapping.picture_lists import expression_for_objects
+from immr.data.mapping.times import FORMATS
 from immr.errors import ContractError
 
 Words = tuple[str, ...]
 _ENOUGH = 0.5  # of the values in the sample must be readable
 _SEPARATORS = (" > ", ">", " » ", " / ", " | ", "|", "; ", "::")
-_DAYS_WITH_MONTH_NAMES = ("%d. %B %Y", "%d %B %Y", "%B %d, %Y", "%d-%b-%Y")
-_FORMATS = (
-    *(
-        "%d.%m.%Y %H:%M:%S",
-        "%d.%m.%Y %H:%M",
-        "%d.%m.%Y",
-        "%d.%m.%y, %H:%M",
-        "%d/%m/%Y %H:%M:%S",
-        "%d/%m/%Y %H:%M",
-        "%d/%m/%Y",
-    ),
-    *(
-        "%m/%d/%Y %H:%M:%S",
-        "%m/%d/%Y %I:%M %p",
-        "%m/%d/%Y",
-        "%m/%d/%y, %I:%M %p",
-        "%Y/%m/%d %H:%M:%S",
-        "%Y/%m/%d %H:%M",
-        "%Y/%m/%d",
-    ),
-    "%d/%b/%Y:%H:%M:%S %z",  # of web servers' logs
-    *("%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT"),  # of feeds and HTTP
-    *(f"{day}{time}" for day in _DAYS_WITH_MONTH_NAMES for time in ("", ", %H:%M", " %H:%M")),
-    *("%Y年%m月%d日 %H:%M", "%Y年%m月%d日", "%Y%m%d"),
-)
 _TRUTH = (
     *(
         (("yes",), ("no",)),
@@ -122,7 +98,7 @@ def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> li
         return _truth(column, values, _TRUTH)
     if kind == TIMESTAMP:
         counted = [ColumnRule(column=column, unit=unit) for unit in _units(values)]
-        by_text = [ColumnRule(column=column, format=pattern) for pattern in _FORMATS]
+        by_text = [ColumnRule(column=column, format=pattern) for pattern in FORMATS]
         return [*counted, *by_text, *_days_of_spreadsheets(column, values)]
     if name in ("title", "description", "category") and (field := _name_in(values, name)):
         return [ColumnRule(sql=expression_for(column, values, field), separator=">" * (name == "category"))]
