@@ -96,12 +96,12 @@ class KserveDeployer:
             if bento_content := self._bento_content(name, bento):
                 body["metadata"]["annotations"][BENTO_CONTENT] = bento_content
             content = mark_content(body)
-            applied = self._make(name, body)
+            applied = self._create_or_update(name, body)
             self._wait_until_ready(name, content)
             change: dict[Place, str] = {role: name}
             if role == "champion" and before.get(role, name) != name:
                 change[_PREVIOUS] = before[role]
-            self._give(change)
+            self._save_places(change)
             for other in self._ours():
                 self._retire(other["metadata"]["name"], before, before | change)
             return self._deployment(applied, role)
@@ -130,12 +130,11 @@ class KserveDeployer:
                 return
             gone: set[Place] = {role, _PREVIOUS} if role == "champion" else {role}
             left = {name for place, name in places.items() if place not in gone}
-            self._give(dict.fromkeys(gone))
+            self._save_places(dict.fromkeys(gone))
             for name in {places[place] for place in gone & places.keys()} - left:
                 self._services.delete(name)
 
-    def _make(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Create or update the InferenceService."""
+    def _create_or_update(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         if applied := self._services.create(body):
             return applied
         existing = self._services.get(name) or {"metadata": {}}
@@ -222,7 +221,8 @@ class KserveDeployer:
         data = existing.get("data") or {}
         return {place: data[place] for place in (*ALL_ROLES, _PREVIOUS) if data.get(place)}
 
-    def _give(self, places: Mapping[Place, str | None]) -> None:
+    def _save_places(self, places: Mapping[Place, str | None]) -> None:
+        """Give these places to these InferenceServices; None empties a place. Others stay as they are."""
         self._maps.patch(ROLES, {"data": dict(places)})
 
     def _ours(self) -> list[dict[str, Any]]:
@@ -273,17 +273,10 @@ def _reasons(status: Mapping[str, Any], outdated: int, ready: int, wanted: int) 
         for entry in status.get("conditions", [])
         if entry["status"] != "True" and (entry.get("message") or entry.get("reason"))
     ]
-    return (
-        "; ".join(filter(None, [failure.get("message", ""), *messages]))
-        or (
-            f"{counted(outdated, 'pod')} {by_number(outdated, 'has', 'have')} not been replaced"
-            if outdated
-            else ""
-        )
-        or (
-            f"{counted(ready, 'pod')} of min_replicas={wanted} {by_number(ready, 'is', 'are')} ready"
-            if ready
-            else ""
-        )
-        or "KServe reports no reason; is its controller running?"
-    )
+    if known := list(filter(None, [failure.get("message", ""), *messages])):
+        return "; ".join(known)
+    if outdated:
+        return f"{counted(outdated, 'pod')} {by_number(outdated, 'has', 'have')} not been replaced"
+    if ready:
+        return f"{counted(ready, 'pod')} of min_replicas={wanted} {by_number(ready, 'is', 'are')} ready"
+    return "KServe reports no reason; is its controller running?"

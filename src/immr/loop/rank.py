@@ -90,11 +90,11 @@ def rank(
             recipe.ranking,
             recipe.ranker,
         )
-        if existing := parts.registry.find(key):
-            tags = parts.registry.tags(existing)
-            if tags.get(RANKER_OF) == version.id:
-                log.info("rank: reusing %s, made from the same version, click log and recipe", existing.id)
-                return Ranked(existing, True, tags.get(RANKER, ""), {})
+        existing = parts.registry.find(key)
+        tags = parts.registry.tags(existing) if existing else {}
+        if existing and tags.get(RANKER_OF) == version.id:
+            log.info("rank: reusing %s, made from the same version, click log and recipe", existing.id)
+            return Ranked(existing, True, tags.get(RANKER, ""), {})
         run_id = parts.registry.runs.start(
             f"rank-{key[:8]}",
             params={

@@ -57,37 +57,28 @@ def breaches(
     if challenger.users < policy.min_users:
         return ()
     found = []
-    alpha, name = ALPHA / challengers, challenger.variant
+    alpha, name = ALPHA / challengers, in_a_sentence(challenger.variant).capitalize()
+    of_its = f"of its {challenger.searches:,} searches"
     if _exceeds(champion.fallbacks, challenger.fallbacks, policy.extra_fallback, alpha):
-        found.append(
-            Breach(
-                "error rate",
-                f"{in_a_sentence(name).capitalize()} fails: another variant had to answer "
-                f"{challenger.fallback_rate:.1%} of its {challenger.searches:,} searches, against "
-                f"{champion.fallback_rate:.1%} for the champion.",
-            )
+        reason = (
+            f"{name} fails: another variant had to answer {challenger.fallback_rate:.1%} {of_its}, against "
+            f"{champion.fallback_rate:.1%} for the champion."
         )
+        found.append(Breach("error rate", reason))
     if _exceeds(champion.empty, challenger.empty, policy.extra_zero_result, alpha):
-        found.append(
-            Breach(
-                "zero results",
-                f"{in_a_sentence(name).capitalize()} finds nothing in {challenger.zero_result_rate:.1%} of its "
-                f"{challenger.searches:,} searches, against {champion.zero_result_rate:.1%} for the "
-                "champion.",
-            )
+        reason = (
+            f"{name} finds nothing in {challenger.zero_result_rate:.1%} {of_its}, against "
+            f"{champion.zero_result_rate:.1%} for the champion."
         )
-    if (at := slow_limit(champion.p99_ms, policy)) is not None:
-        slow = (champion.slow[at], challenger.slow[at])
-        if _exceeds(*slow, policy.extra_slow, alpha):
-            found.append(
-                Breach(
-                    "p99 latency",
-                    f"{in_a_sentence(name).capitalize()} is slow: {float(slow[1].rate):.1%} of its "
-                    f"{challenger.searches:,} searches took longer than {SLOW_MS[at]} ms, against "
-                    f"{float(slow[0].rate):.1%} for the champion (p99 {challenger.p99_ms:.0f} ms against "
-                    f"{champion.p99_ms:.0f} ms).",
-                )
-            )
+        found.append(Breach("zero results", reason))
+    at = slow_limit(champion.p99_ms, policy)
+    if at is not None and _exceeds(champion.slow[at], challenger.slow[at], policy.extra_slow, alpha):
+        reason = (
+            f"{name} is slow: {float(challenger.slow[at].rate):.1%} {of_its} took longer than {SLOW_MS[at]} ms, "
+            f"against {float(champion.slow[at].rate):.1%} for the champion (p99 {challenger.p99_ms:.0f} ms against "
+            f"{champion.p99_ms:.0f} ms)."
+        )
+        found.append(Breach("p99 latency", reason))
     return tuple(found)
 
 

@@ -224,14 +224,19 @@ class KubeflowLauncher:
         known: Sequence[PodProblem],
         pod_log: PodLog,
     ) -> str:
-        what = failed.get("message") or failed.get("reason") or "no reason given"
         faults = [problem for problem in known if not problem.blocks]
-        reasons = "; ".join(dict.fromkeys(str(problem) for problem in faults))
+        what = failed.get("message") or failed.get("reason") or "no reason given"
+        reasons = "; ".join(dict.fromkeys([what, *map(str, faults)]))
         blamed = faults[0].pod if faults else self._kind.leader(pods)
         lines = (self._last_lines(blamed) if blamed else []) or list(pod_log.lines)[-_SHOWN_LINES:]
         own = [line.removeprefix(_OWN_ERROR) for line in lines if line.startswith(_OWN_ERROR)]
-        detail = own[0] if own else "its last lines were\n" + "\n".join(lines) if lines else "it left no log"
-        return f"training {name} failed ({what}{'; ' + reasons if reasons else ''}): {detail}"
+        if own:
+            detail = own[0]
+        elif lines:
+            detail = "its last lines were\n" + "\n".join(lines)
+        else:
+            detail = "it left no log"
+        return f"training {name} failed ({reasons}): {detail}"
 
     def _last_lines(self, pod: str) -> list[str]:
         from kubernetes.client.exceptions import ApiException
