@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from immr.events.tokens import MAX_CHARS
-from immr.types import ItemFeatures, Match
+from immr.types import AttributeValue, ItemFeatures, Match
 
 MAX_USER_CHARS = 200
 MAX_AMOUNT = 1e9
@@ -26,7 +26,7 @@ class MemberBody(BaseModel):
     item_id: str
     title: str
     image_url: str
-    attributes: dict[str, str | float]
+    attributes: dict[str, AttributeValue]
 
 
 class HitBody(BaseModel):
@@ -41,7 +41,7 @@ class HitBody(BaseModel):
     image_url: str
     features: ItemFeatures | None
     click_token: str
-    attributes: Annotated[dict[str, str | float], Field(description="As the shop declares them.")] = {}
+    attributes: Annotated[dict[str, AttributeValue], Field(description="As the shop declares them.")] = {}
     group: Annotated[
         str | None, Field(description="In a search with `group_by`; null if the item has no group.")
     ] = None

@@ -17,8 +17,9 @@ FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 
 EventType = Literal["click", "order"]
-AttributeKind = Literal["keyword", "number"]
-AttributeValue = str | float
+AttributeKind = Literal["keyword", "keywords", "number"]
+AttributeValue = str | list[str] | float
+"""Of a keyword, of keywords, and of a number."""
 Match = Literal["exact", "similar", "none"]
 Role: TypeAlias = str
 """What a version is in a test, one of `ALL_ROLES`: the champion, or one of up to nine challengers."""

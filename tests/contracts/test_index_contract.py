@@ -76,10 +76,19 @@ def items():
             image=f"{n}.jpg",
             price=1.0 + n,
             updated_at=when,
-            attributes={"size": 30.0 + n % 7, **({"brand": brand} if (brand := BRANDS[n % 4]) else {})},
+            attributes={
+                "size": 30.0 + n % 7,
+                **({"brand": brand} if (brand := BRANDS[n % 4]) else {}),
+                **({"tags": tags} if (tags := tags_of(f"i{n}")) else {}),
+            },
         )
         for n in range(ROWS)
     ]
+
+
+def tags_of(item_id):
+    number = int(item_id[1:])
+    return ["sale", "Été"][: 1 + number % 2] if number % 5 == 1 else []
 
 
 def brand_of(item_id):
@@ -187,6 +196,9 @@ def test_price_filters_are_inclusive(collection, items, embeddings_ND, filters, 
         ([Condition("brand", ("Nike", "Ærø & Søn: 1/2"))], lambda id: brand_of(id) in ("Nike", BRANDS[2])),
         ([Condition("brand", ("Nike",), negated=True)], lambda id: brand_of(id) != "Nike"),
         ([Condition("brand", ("nike",))], lambda id: False),
+        ([Condition("tags", ("sale",))], lambda id: "sale" in tags_of(id)),
+        ([Condition("tags", ("Été", "new"))], lambda id: "Été" in tags_of(id)),
+        ([Condition("tags", ("Été",), negated=True)], lambda id: "Été" not in tags_of(id)),
         ([Condition("size", ranges=((31.0, 32.0),))], lambda id: size_of(id) in (31, 32)),
         ([Condition("size", ranges=((None, 30.0), (36.0, None)))], lambda id: size_of(id) in (30, 36)),
         ([Condition("size", ranges=((31.0, None),), negated=True)], lambda id: size_of(id) == 30),
@@ -227,6 +239,7 @@ def test_words_match_titles_categories_and_keywords(collection):
 
     assert found("title 42", 1) == ["i42"]
     assert sorted(found("NIKE")) == sorted(f"i{n}" for n in range(0, ROWS, 4))
+    assert sorted(found("ete")) == sorted(f"i{n}" for n in range(ROWS) if "Été" in tags_of(f"i{n}"))
     assert sorted(found("søn nowhere")) == sorted(f"i{n}" for n in range(2, ROWS, 4))
     assert sorted(found("oat", filters=Filters(price_max=10.0))) == ["i3", "i8"]
     assert found("142 7", 2) in (["i142", "i7"], ["i7", "i142"]), "a rare word counts more than none"
@@ -282,7 +295,11 @@ def test_facets_count_all_documents_that_pass(collection):
         "price": "number",
         "brand": "keyword",
         "size": "number",
+        "tags": "keywords",
     }
+    assert collection.facet("tags") == Facet({"sale": 60, "Été": 30})
+    summer = Filters(conditions=(Condition("tags", ("Été",)),))
+    assert collection.facet("tags", summer) == Facet({"sale": 30, "Été": 30})
     assert collection.facet("brand") == Facet(dict.fromkeys(sorted(BRANDS[:3]), 75))
     small = Filters(conditions=(Condition("size", ranges=((None, 30.0),)),))
     counts = collection.facet("brand", small).counts

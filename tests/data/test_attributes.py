@@ -97,8 +97,42 @@ def test_equal_values_are_written_alike_and_lists_in_json_lines_are_refused(tmp_
     assert [item.attributes["brand"] for item in read_items(file).items] == ["Café", "Café"]
     row = dict(zip(HEAD.split(","), ROW.format(7).split(","), strict=True))
     (tmp_path / "items.jsonl").write_text(json.dumps({**row, "brand": ["Nike", "Puma"]}))
-    with pytest.raises(ContractError, match="brand is a list or an object"):
+    with pytest.raises(
+        ContractError, match=r'brand is a list or an object: .* or declare an attribute as "keywords"'
+    ):
         read_items(tmp_path / "items.jsonl")
+    (tmp_path / "items.jsonl").unlink()
+    pq.write_table(pa.Table.from_pylist([{**row, "brand": ["Nike", "Puma"]}]), tmp_path / "items.parquet")
+    with pytest.raises(ContractError, match='or declare brand as "keywords"'):
+        read_items(tmp_path / "items.parquet")
+
+
+def test_lists_of_keywords_from_every_format(tmp_path):
+    (tmp_path / "attributes.toml").write_text('sizes = "keywords"')
+    row = dict(zip(HEAD.split(","), ROW.format(7).split(","), strict=True))
+    expected = {"sizes": ["38", "38.5", "Café"]}
+    given = [" 38 ", "38.5", "Cafe\u0301", "", "nan", "38"]
+    pq.write_table(pa.Table.from_pylist([{**row, "sizes": [*given, None]}]), tmp_path / "items.parquet")
+    (tmp_path / "items.jsonl").write_text(json.dumps({**row, "sizes": [38, 38.5, "Café", None]}))
+    csv = [f"{HEAD},sizes", f"{ROW.format(7)},{'|'.join(given)}", f"{ROW.format(8)},", f"{ROW.format(9)}, | "]
+    (tmp_path / "items.csv").write_text("\n".join(csv))
+    for name in ("items.parquet", "items.jsonl", "items.csv"):
+        items = read_items(tmp_path / name).items
+        assert [item.attributes for item in items] == [expected, {}, {}][: len(items)]
+    numbers = pa.table({**{name: [value] for name, value in row.items()}, "sizes": [[38.0, 38.5]]})
+    pq.write_table(numbers, tmp_path / "items.parquet")
+    [item] = read_items(tmp_path / "items.parquet").items
+    assert item.attributes == {"sizes": ["38", "38.5"]} and kinds_of([item]) == {"sizes": "keywords"}
+
+
+def test_a_list_with_something_else_than_keywords_rejects_its_row(tmp_path):
+    (tmp_path / "attributes.toml").write_text('tags = "keywords"')
+    row = dict(zip(HEAD.split(","), ROW.format(7).split(","), strict=True))
+    lists = [["a"], [["a"]], [{"a": 1}], {"a": 1}, [True]]
+    rows = [json.dumps({**row, HEAD.split(",")[0]: str(n), "tags": each}) for n, each in enumerate(lists)]
+    (tmp_path / "items.jsonl").write_text("\n".join(rows))
+    counts = read_items(tmp_path / "items.jsonl").counts
+    assert (counts.valid, counts.rejected) == (1, {"tags is not a list of texts": 4})
 
 
 def test_a_declaration_may_begin_with_a_byte_order_mark(tmp_path):

@@ -65,3 +65,9 @@ def test_an_item_that_has_changed_since_the_query_has_no_known_age() -> None:
 
 def test_no_candidates_give_no_rows() -> None:
     assert signals([], [], [], {}, NOW, KINDS).shape == (0, len(names(KINDS)))
+
+
+def test_a_list_is_no_signal_even_if_it_was_a_keyword_once() -> None:
+    listed = Candidate("a", 0.5, "a", "Tea", "", {"shade": ["pale", "warm"]})
+    found_NF = signals([listed], [1], [listed], {}, NOW, {"shade": "keyword"})
+    assert np.isnan(found_NF[0, names({"shade": "keyword"}).index("shade_share")])

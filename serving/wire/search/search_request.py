@@ -102,7 +102,8 @@ class SearchRequest:
             conditions=conditions(fields.filter, kinds) if fields.filter else (),
         )
         if fields.group_by is not None and kinds[known("group_by", fields.group_by, kinds)] != "keyword":
-            message = f"{fields.group_by} is a number. Group by a keyword"
+            what = "is a number" if kinds[fields.group_by] == "number" else "has several values"
+            message = f"{fields.group_by} {what}. Group by a keyword"
             raise invalid_fields([FieldProblem(field="group_by", message=message)])
         if "members" in fields.model_fields_set and fields.group_by is None and fields.page is None:
             message = "Members are of groups. Send group_by as well"

@@ -22,7 +22,7 @@ class Member(_Record):
     item_id: str
     title: str
     image_url: str
-    attributes: Mapping[str, str | float]
+    attributes: Mapping[str, str | list[str] | float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Hit(_Record):
     image_url: str  # relative to the service; `Client.picture` reads it
     features: Mapping[str, Any] | None
     click_token: str
-    attributes: Mapping[str, str | float]
+    attributes: Mapping[str, str | list[str] | float]
     group: str | None = None
     members: tuple[Member, ...] = ()
     match: Literal["exact", "similar", "none"] | None = None

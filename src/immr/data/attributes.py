@@ -1,7 +1,8 @@
 """Declared attributes of items: columns of a shop's own, which searches can filter by and count.
 
-`attributes.toml` beside the tables declares them, `brand = "keyword"` or `size = "number"`. In IMMR's tables
-they are one column `attributes`, a JSON object for each item, without the values that are missing.
+`attributes.toml` beside the tables declares them: `brand = "keyword"`, `tags = "keywords"` for a list, or
+`size = "number"`. In IMMR's tables they are one column `attributes`, a JSON object for each item, without the
+values that are missing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from immr.data.column_types import UnsuitableTypeError, convert, why_lost
+from immr.data.column_types import UnsuitableTypeError, convert, is_list, why_lost
+from immr.data.list_columns import lists
 from immr.data.pictures import additional_pictures
 from immr.errors import ContractError
 from immr.types import MISSING_VALUES, AttributeKind, AttributeValue, Item
@@ -33,6 +35,7 @@ CLASS = "class"
 """The attribute that governance adds: items of one class are one thing to buy."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _TYPES = {"keyword": pa.string(), "number": pa.float64()}
+_A = {"keyword": "a keyword", "keywords": "a list of keywords", "number": "a number"}
 
 
 def declared(content: bytes, path: str) -> dict[str, AttributeKind]:
@@ -56,7 +59,9 @@ def declared(content: bytes, path: str) -> dict[str, AttributeKind]:
                 f"{path}: {name!r} cannot be an attribute: use letters, digits and _, and no name of the contract"
             )
         if kind not in get_args(AttributeKind):
-            raise ContractError(f'{path}: {name} is {kind!r}: declare it as "keyword" or "number"')
+            raise ContractError(
+                f'{path}: {name} is {kind!r}: declare it as "keyword", "keywords" or "number"'
+            )
     return cast("dict[str, AttributeKind]", kinds)
 
 
@@ -83,11 +88,17 @@ def pack(
     for name, kind in kinds.items():
         if name not in batch.schema.names:
             continue
+        if kind == "keywords":
+            columns[name], lost = _keywords(batch.column(name), name, place)
+            if lost.any():
+                unreadable[f"{name} is not a list of texts"] = lost
+            continue
         try:
             converted, given = convert(batch.column(name), _TYPES[kind])
         except (UnsuitableTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            hint = f', or declare {name} as "keywords"' if is_list(batch.column(name).type) else ""
             raise ContractError(
-                f"{place}: column {name} holds {batch.column(name).type} and should hold a {kind}: {error}"
+                f"{place}: column {name} holds {batch.column(name).type} and should hold a {kind}: {error}{hint}"
             ) from error
         columns[name] = converted.to_pylist()
         lost = np.array(given.to_pylist(), dtype=bool) & np.array([value is None for value in columns[name]])
@@ -108,27 +119,59 @@ def item_of(row: Mapping[str, Any]) -> Item:
     return Item(**{**row, COLUMN: attributes, additional_pictures.COLUMN: pictures})
 
 
+def kind_of(value: AttributeValue) -> AttributeKind:
+    """The kind of an attribute that has this value."""
+    if isinstance(value, list):
+        return "keywords"
+    return "keyword" if isinstance(value, str) else "number"
+
+
 def kinds_of(items: Sequence[Item]) -> dict[str, AttributeKind]:
     """The attributes that occur among these items, sorted by name.
 
     Raises:
-        ContractError: an attribute is text in one item and a number in another.
+        ContractError: an attribute is of one kind in one item and of another in the next.
     """
     kinds: dict[str, AttributeKind] = {}
     for item in items:
         for name, value in item.attributes.items():
-            kind: AttributeKind = "keyword" if isinstance(value, str) else "number"
+            kind = kind_of(value)
             if kinds.setdefault(name, kind) != kind:
                 raise ContractError(
-                    f"{name} is a {kind} in {item.item_id} and a {kinds[name]} in other items: declare one kind in "
-                    f"{DECLARATION}, and load the items again"
+                    f"{name} is {_A[kind]} in {item.item_id} and {_A[kinds[name]]} in other items: declare one "
+                    f"kind in {DECLARATION}, and load the items again"
                 )
     return dict(sorted(kinds.items()))
 
 
+def _keywords(
+    values: pa.Array, name: str, place: str
+) -> tuple[list[list[str] | None], npt.NDArray[np.bool_]]:
+    """Each row's texts, each once; and the rows that hold something else."""
+    found = [[each for each in row or [] if each is not None] for row in lists(values, name, "texts", place)]
+    lost = np.array([not all(map(_is_keyword, row)) for row in found], dtype=bool)
+    texts = [list(dict.fromkeys(map(_text, row))) for row in found]
+    return [[text for text in row if text and text not in MISSING_VALUES] or None for row in texts], lost
+
+
+def _is_keyword(value: object) -> bool:
+    """Also a number, such as a size, which Parquet and JSON may hold as one."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _text(value: object) -> str:
+    return _plain(str(int(value) if isinstance(value, float) and value.is_integer() else value))
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFC", text.strip())
+
+
 def _packed(values: Mapping[str, AttributeValue | None]) -> str:
     present = {
-        name: unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
+        name: _plain(value) if isinstance(value, str) else value
         for name, value in values.items()
         if value is not None and (text := str(value).strip()) and text not in MISSING_VALUES
     }

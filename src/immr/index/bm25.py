@@ -41,7 +41,8 @@ def of_payload(payload: Mapping[str, Any]) -> Terms:
     """BM25's term weights of an item without IDF: its title, category and keyword attributes."""
     attributes = payload.get("attributes", {}).items()
     keywords = [value for name, value in attributes if isinstance(value, str) and name != CLASS]
-    texts = [*[payload["title"]] * _TITLE_COUNTS, payload["category"], *keywords]
+    listed = [each for _, value in attributes if isinstance(value, list) for each in value]
+    texts = [*[payload["title"]] * _TITLE_COUNTS, payload["category"], *keywords, *listed]
     counts = Counter(number for text in texts for number in map(_number, terms(text)))
     norm = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * counts.total() / _MEAN_TERMS)
     weights = {number: count * (_SATURATION + 1) / (count + norm) for number, count in counts.items()}

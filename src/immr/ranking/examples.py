@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from immr.data.attributes import CLASS
+from immr.data.attributes import CLASS, kind_of
 from immr.ranking.click_log import EPOCH, ClickLog, features_on
 from immr.ranking.first_stage import FirstStage
 from immr.search.ranking import RankingRecipe, rank
@@ -68,12 +68,12 @@ def examples(log: ClickLog, items: Sequence[Item], first: FirstStage, ranking: R
 
 
 def attribute_kinds(items: Sequence[Item]) -> dict[str, AttributeKind]:
-    """The declared attributes of a catalogue, without the one that governance derives from clicks."""
+    """The declared attributes of a catalogue, without lists and the one that governance derives from clicks."""
     kinds: dict[str, AttributeKind] = {}
     for item in items:
         for name, value in item.attributes.items():
-            if name != CLASS:
-                kinds[name] = "keyword" if isinstance(value, str) else "number"
+            if name != CLASS and (kind := kind_of(value)) != "keywords":
+                kinds[name] = kind
     return dict(sorted(kinds.items()))
 
 

@@ -101,7 +101,7 @@ def _taste(
     values: Sequence[AttributeValue | None], kind: AttributeKind
 ) -> Mapping[AttributeValue, float] | float | None:
     """Shares of a keyword's values, or the mean of numbers; None if no clicked item has the attribute."""
-    known = [value for value in values if value is not None]
+    known = [value for value in values if value is not None and not isinstance(value, list)]
     if not known:
         return None
     if kind == "number":
@@ -110,6 +110,6 @@ def _taste(
 
 
 def _affinity(value: AttributeValue | None, taste: Mapping[AttributeValue, float] | float | None) -> float:
-    if value is None or taste is None:
+    if value is None or isinstance(value, list) or taste is None:
         return math.nan
     return float(value) - taste if isinstance(taste, float) else taste.get(value, 0.0)

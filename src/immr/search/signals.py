@@ -85,10 +85,13 @@ def _of_features(known: ItemFeatures, now: datetime) -> tuple[float, ...]:
 
 
 def _declared(value: AttributeValue | None, shares: Mapping[object, float] | None) -> float:
-    if value is None:
+    if value is None or isinstance(value, list):
         return math.nan
     return float(value) if shares is None else shares.get(value, 0.0)
 
 
 def _shares(values: Sequence[object]) -> dict[object, float]:
-    return {value: count / len(values) for value, count in Counter(values).items()}
+    keywords = (
+        None if isinstance(value, list) else value for value in values
+    )  # a catalogue may change its kind
+    return {value: count / len(values) for value, count in Counter(keywords).items()}

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from immr.data.column_types import UnsuitableTypeError, convert, is_list, json_nested
+from immr.data.list_columns import lists
 from immr.data.pictures import picture_files
-from immr.errors import ContractError
 from immr.types import MISSING_VALUES
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 COLUMN = "images"
 MAX_PICTURES = 20
-_SEPARATOR = "|"
 _TOO_MANY = f"{COLUMN} has more than {MAX_PICTURES} pictures"
 _NO_LIST = f"{COLUMN} is not a list of texts"
 
@@ -50,8 +48,8 @@ def pack(
 
     rows: list[str | None] = []
     unreadable: dict[str, npt.NDArray[np.bool_]] = {}
-    lists = _lists(values, place)
-    for row, (uris, first) in enumerate(zip(lists, main or [None] * len(lists), strict=True)):
+    found = lists(values, COLUMN, "paths or URLs", place)
+    for row, (uris, first) in enumerate(zip(found, main or [None] * len(found), strict=True)):
         texts = [] if uris is None else [text.strip() for text in uris if isinstance(text, str)]
         texts = [
             text for text in dict.fromkeys(texts) if text and text != first and text not in MISSING_VALUES
@@ -72,25 +70,3 @@ def packed(uris: Sequence[str]) -> str | None:
 def unpack(text: str | None) -> tuple[str, ...]:
     """The pictures in a value of IMMR's tables."""
     return tuple(json.loads(text)) if text else ()
-
-
-def _lists(values: pa.Array, place: str) -> list[list[Any] | None]:
-    """Each row's list; a text that is JSON is one already, because lists in JSON lines are read as text."""
-    if is_list(values.type):
-        lists: list[list[Any] | None] = values.to_pylist()
-        return lists
-    try:
-        texts, _ = convert(values, pa.string())
-    except UnsuitableTypeError as error:
-        raise ContractError(
-            f"{place}: column {COLUMN} holds {values.type} and should hold lists of paths or URLs, or text with "
-            f"{_SEPARATOR} between them: {error}"
-        ) from error
-    return [None if text is None else _split(text) for text in texts.to_pylist()]
-
-
-def _split(text: str) -> list[Any]:
-    found = json_nested(text)
-    if isinstance(found, dict):
-        return [found]
-    return text.split(_SEPARATOR) if found is None else found

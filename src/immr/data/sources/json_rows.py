@@ -109,8 +109,8 @@ def record(line: str, place: str, flat: frozenset[str], read: frozenset[str] | N
     for name, value in values.items():
         if isinstance(value, list | dict) and name in flat:
             raise ContractError(
-                f"{place}: {name} is a list or an object: write a single value, or take one from it in a mapping, "
-                f"which `immr data check` proposes"
+                f"{place}: {name} is a list or an object: write a single value, take one from it in a mapping, which "
+                '`immr data check` proposes, or declare an attribute as "keywords"'
             )
     return {name.encode("utf-8", "replace").decode(): _text(value) for name, value in values.items()}
 

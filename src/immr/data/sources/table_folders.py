@@ -109,12 +109,14 @@ def _sure(tables: list[Location]) -> list[Location]:
 
 def _file(location: Location, folder: Location, mapping: TableMap, contract: TableContract) -> FilePart:
     named = (frozenset(contract.columns.names) | contract.attributes.keys()) - mapping.columns.keys()
+    keywords = {name for name, kind in contract.attributes.items() if kind == "keywords"}
+    lists = {additional_pictures.COLUMN, *keywords}
     by_sql = bool(mapping.sql) or any(rule.sql for rule in mapping.columns.values())  # may read any column
     return FilePart(
         location,
         mapping.delimiter,
         mapping.encoding,
-        flat=frozenset() if mapping.sql else (named - {additional_pictures.COLUMN}) | mapping.single_values,
+        flat=frozenset() if mapping.sql else (named - lists) | mapping.single_values,
         read=None if by_sql else named | mapping.sources,
         partitions=folder.partitions(location),
     )

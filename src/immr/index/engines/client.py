@@ -77,6 +77,7 @@ class ClientEngine:
             if not self._is_local:  # local mode has no payload indexes
                 kinds: dict[str, models.PayloadSchemaParams] = {
                     "keyword": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
+                    "keywords": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
                     # no extra graph links for price ranges: see docs/vector-index.md, Speed
                     "number": models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False),
                 }

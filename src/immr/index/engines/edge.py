@@ -94,6 +94,7 @@ class EdgeEngine:
                 self._shard = edge.EdgeShard.create(str(self._folder), config)
         kinds = {
             "keyword": edge.PayloadSchemaType.Keyword,
+            "keywords": edge.PayloadSchemaType.Keyword,
             # no extra graph links for price ranges: see docs/vector-index.md, Speed
             "number": edge.FloatIndexParams(enable_hnsw=False),
         }

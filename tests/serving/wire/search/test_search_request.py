@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 from base64 import b64encode
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from immr.client import Client
 from immr.search.pages import Wanted
 from immr.settings import Settings
 from immr.types import AttributeKind, Filters
@@ -18,6 +21,7 @@ from serving.wire.search.filters import conditions
 from serving.wire.search.search_fields import FIELD_NAMES, SearchFields
 from serving.wire.search.search_request import SearchRequest
 from tests.support import http_client, tiny_version
+from tests.support.in_process import ready_version
 
 RED = tiny_version.photo("red")
 KINDS: dict[str, AttributeKind] = {"brand": "keyword", "colour": "keyword", "size": "number"}
@@ -124,6 +128,31 @@ def test_filters_that_match_nothing_show_what_would(url: str) -> None:
 def test_an_unknown_attribute_is_a_422(url: str, fields: dict[str, str]) -> None:
     [name] = fields
     assert problem(http_client.post(url, json={"item_id": "red", **fields}), 422).startswith(name)
+
+
+def test_attributes_that_are_lists(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    folder = tiny_version.write_packaged(tmp_path / "immr-1")
+    tags_of = {"red": ["sale", "new"], "green": ["sale"], "blue": ["new"]}
+    items = [
+        replace(item, attributes={"tags": tags} if (tags := tags_of.get(item.item_id)) else {})
+        for item in tiny_version.items(tmp_path / "pictures")
+    ]
+    tiny_version.build_index(settings, folder, items)
+    with ready_version(settings, folder) as bento:
+        url = f"{bento}/v1/search"
+        any_of = form(url, text="thing", filter="tags:new", facets="tags")
+        assert {hit["item_id"]: hit["attributes"]["tags"] for hit in any_of.json()["hits"]} == {
+            **{"red": ["sale", "new"], "blue": ["new"]}
+        }
+        assert any_of.json()["facets"]["tags"]["counts"] == {"new": 2, "sale": 2}
+        assert set(ids(form(url, text="thing", filter="-tags:new"))) == {"green", "yellow", "with/slash ü"}
+        assert set(ids(form(url, text="sale"))) == {"red", "green"}
+        reason = "group_by: tags has several values. Group by a keyword"
+        assert problem(form(url, text="thing", group_by="tags"), 422) == reason
+        with Client(str(bento)) as client:
+            [hit] = client.search(item_id="blue", filters="tags:sale", k=1).hits
+            assert "sale" in hit.attributes["tags"]  # type: ignore[operator]
 
 
 def test_words_alone_or_beside_a_photo(url: str) -> None:
