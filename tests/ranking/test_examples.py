@@ -34,8 +34,9 @@ def test_hand_weights_do_not_know_the_clicks_of_the_day(made: Examples) -> None:
     assert (made.hand_R[~first_day] > made.first.cosine_R[~first_day]).all()  # plus the CTR
 
 
-def test_classes_made_from_clicks_are_no_attribute() -> None:
+def test_lists_and_classes_made_from_clicks_are_no_signals() -> None:
     (item, *_) = ranking_log.items()
     assert attribute_kinds([item]) == {"brand": "keyword"}
     item.attributes[CLASS] = "7"  # type: ignore[index]
+    item.attributes["tags"] = ["a", "b"]  # type: ignore[index]
     assert attribute_kinds([item]) == {"brand": "keyword"}
