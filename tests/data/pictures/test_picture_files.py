@@ -305,3 +305,16 @@ def test_a_file_larger_than_any_picture_is_not_read(tmp_path: Path) -> None:
         DataError, match="1,099,511,627,776 bytes are more than a picture of an accepted size has"
     ):
         read(str(tmp_path / "huge.jpg"))
+
+
+def test_a_long_bmp_in_run_lengths_is_refused_before_it_takes_seconds() -> None:
+    def bmp(runs: bytes) -> bytes:
+        palette = b"\0\0\0\0\xff\xff\xff\0" * 128
+        size, start = 54 + len(palette) + len(runs), 54 + len(palette)
+        info = struct.pack("<IiiHHIIiiII", 40, 200, 100, 1, 8, 1, len(runs), 0, 0, 256, 0)
+        return b"BM" + struct.pack("<IHHI", size, 0, 0, start) + info + palette + runs
+
+    white = bmp(b"\xc8\x01\0\0" * 100 + b"\0\1")
+    assert decode(white).getcolors() == [(20_000, (255, 255, 255))]
+    with pytest.raises(ImageError, match="in run lengths"):
+        decode(bmp(b"\x01\x05" * 2**21))

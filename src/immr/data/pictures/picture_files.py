@@ -30,6 +30,7 @@ _MOST_PIXELS_A_SIDE = 65_535  # as in a JPEG; Pillow needs up to 30 bytes for ea
 _FEW_PIXELS = 4_000_000
 _MOST_BYTES = 2**28  # more than 32 million pixels have, of 16 bits and four channels
 _MOST_SCANS = 100  # of a JPEG; encoders write about ten, and a file of 10 MB can have a million
+_MOST_RLE_BYTES = 2**22  # of a BMP in run lengths, which Pillow decodes in Python, about 6 MB a second
 _SHOWN_CHARS = 300  # of a path in a message: a column may hold whole pictures as data: URLs
 
 _JPEGS = ("JPEG", "MPO")
@@ -119,7 +120,10 @@ def decode(
     """
     if not content:
         raise ImageError("the image is empty (0 bytes): send the file's content")
+    content, profile = png.without_long_texts(content)
     image = _open(content)
+    if profile is not None:
+        image.info["icc_profile"] = profile
     width, height = image.size
     is_streamed = image.format in _JPEGS and jpeg.is_streamed(content)
     limit = min(max_pixels, _most_pixels(image, is_streamed))
@@ -145,6 +149,11 @@ def _check_structure(image: Image.Image, content: bytes, is_streamed: bool) -> N
     if image.format == "PNG" and (damaged := png.damaged_chunk(content)):
         raise ImageError(
             f"the image is broken (the checksum of its {damaged} chunk is wrong): export it again"
+        )
+    if image.tile and image.tile[0][0] == "bmp_rle" and len(content) > _MOST_RLE_BYTES:  # type: ignore[attr-defined]
+        raise ImageError(
+            f"the image is a BMP of {len(content):,} bytes in run lengths, more than the limit of "
+            f"{_MOST_RLE_BYTES:,}: save it as PNG"
         )
     if image.format in _JPEGS and not is_streamed and (scans := jpeg.scans(content)) > _MOST_SCANS:
         raise ImageError(

@@ -16,6 +16,8 @@ import pyarrow.fs as fs
 from immr.errors import ContractError
 from immr.settings import reason_without_credentials, without_credentials
 
+_UNANSWERED = re.compile(r"NETWORK_CONNECTION|HTTP status 5\d\d")
+_DENIED = re.compile("ACCESS_DENIED|EXPIRED|INVALID_CLIENT_TOKEN|HTTP status 40[03]")
 _HINTS = {
     "s3": "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, outside AWS, AWS_ENDPOINT_URL",
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS",
@@ -243,8 +245,10 @@ class Location:
             return question()
         except (pa.ArrowException, OSError) as error:
             hint = _HINTS.get(urlsplit(self.uri).scheme, "check that it can be read")
-            if "NETWORK_CONNECTION" in str(error):
+            if _UNANSWERED.search(str(error)):
                 hint = "check that AWS_ENDPOINT_URL answers, and run this again"
+            elif _DENIED.search(str(error)):
+                hint = "check what the credentials may read and whether they have expired, and run this again"
             raise ContractError(f"{self.uri} cannot be read ({error}): {hint}") from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.remote.buckets import Buckets, is_in, is_object
 from immr.data.pictures.remote.downloads import Downloads, is_fetched
+from immr.data.pictures.remote.requests import RequestFailedError
 from tests.support import s3_process
 from tests.support.upstream_process import free_port
 
@@ -95,3 +98,43 @@ def test_a_store_that_is_away_is_not_a_matter_of_credentials(
 def test_places(uri: str, allowed: bool) -> None:
     assert is_in(uri, ["s3://a", "gs://c/d/", "https://a", "a"]) == allowed
     assert is_object(uri) == uri.startswith(("s3", "gs")) and is_fetched(uri) == ("://" in uri)
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Answers every request with the status in its bucket's name."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(int(self.path.split("/")[1].removeprefix("status-")))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "is_outage", "remedy"),
+    [
+        (403, False, "whether they have expired, and run this again"),
+        (400, False, "whether they have expired, and run this again"),  # for a token that has expired
+        (501, True, "check that AWS_ENDPOINT_URL answers"),
+    ],
+)
+def test_a_store_that_refuses_differs_from_one_that_is_out(
+    status: int, is_outage: bool, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        keys = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1"}
+        for name, value in {**keys, "ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        try:
+            with pytest.raises(RequestFailedError, match=remedy) as failed:
+                Buckets(PictureRules(buckets=("s3://",))).read(f"s3://status-{status}/a.jpg")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert failed.value.is_outage == is_outage

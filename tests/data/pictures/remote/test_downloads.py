@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import re
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -43,6 +45,8 @@ class Moody(http.server.BaseHTTPRequestHandler):
             self.answer(302, b"", {"Location": name})
         elif kind == "loop":
             self.answer(302, b"", {"Location": self.path})
+        elif kind == "waiting" and asked == 1:
+            self.answer(200, b"<html>Please wait</html>", {"Content-Type": "text/html; charset=utf-8"})
         elif kind == "missing":
             self.answer(404, b"")
         elif kind == "huge":
@@ -115,6 +119,30 @@ def test_all_pictures_are_fetched_from_a_flaky_rate_limited_server(server: Serve
     assert server.asked["/flaky/0"] == 3 and server.asked["/limited/0"] == 2
     assert pauses.count(7.0) == 100, "the server's own wish counts"
     assert len(list(tmp_path.glob("*/*"))) == 100, "equal pictures are kept once"
+
+
+def test_a_page_instead_of_a_picture_is_not_kept(server: Server, tmp_path: Path) -> None:
+    url = f"{server.url}/waiting/1"
+    assert content(downloads(tmp_path).fetch([url])[url]) == b"picture 1"
+    assert server.asked["/waiting/1"] == 2
+
+
+def test_an_outage_does_not_cost_several_tries_for_each_picture(tmp_path: Path) -> None:
+    """The pauses are not real, so a host is given up at once only if the clock says so: here it waits for a probe."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    clock = [0.0]
+
+    def pause(seconds: float) -> None:
+        clock[0] += seconds
+
+    there = Downloads(tmp_path, LOCAL, pause=pause, clock=lambda: clock[0])
+    urls = [f"http://127.0.0.1:{port}/{number}" for number in range(3000)]
+    found = there.fetch(urls)
+    assert clock[0] < 900, "one by one they would take 3,000 times 3.5 seconds"
+    failures = Counter(re.sub(r":\d+", "", each.failure) for each in found.values())
+    assert failures["127.0.0.1 has not answered for minutes"] > 2500
 
 
 @pytest.mark.parametrize(

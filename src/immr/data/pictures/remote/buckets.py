@@ -6,12 +6,16 @@ table cannot make IMMR read whatever else these credentials can.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.remote.requests import RequestFailedError
 from immr.data.sources.locations import Location
 from immr.errors import ContractError
+
+_OUTAGE = re.compile(r"HTTP status 5\d\d|NETWORK_CONNECTION|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|SLOW_DOWN")
+"""In Arrow's messages: the store did not answer, or with a server error."""
 
 
 def is_object(uri: str) -> bool:
@@ -48,7 +52,8 @@ class Buckets:
         try:
             return self._content(uri)
         except ContractError as error:  # Arrow has tried several times
-            raise RequestFailedError(str(error), retried=False) from error
+            is_outage = _OUTAGE.search(str(error)) is not None
+            raise RequestFailedError(str(error), retried=False, is_outage=is_outage) from error
 
     def _content(self, uri: str) -> bytes:
         scheme, _, rest = uri.partition("://")

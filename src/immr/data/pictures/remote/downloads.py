@@ -18,12 +18,14 @@ from pathlib import Path
 
 from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.remote.buckets import Buckets, is_object
+from immr.data.pictures.remote.outages import Outages
 from immr.data.pictures.remote.requests import PictureRequests, RequestFailedError, is_url
 from immr.machine.progress_bar import ProgressBar
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
+_FEWEST_FAILURES = 50  # in a row; a host that answers half of the requests never has so many
 _AHEAD = 4  # requests that wait for each connection, so that a slow answer keeps no other connection idle
 # pictures; a run that is killed fetches at most this many again, besides those in progress
 _NOTED_AT_ONCE = 32
@@ -52,13 +54,19 @@ class Downloads:
         folder: where pictures are kept.
         rules: how they are fetched.
         pause: waits for some seconds before a retry.
+        clock: seconds that only rise.
     """
 
     def __init__(
-        self, folder: Path, rules: PictureRules | None = None, pause: Callable[[float], None] = time.sleep
+        self,
+        folder: Path,
+        rules: PictureRules | None = None,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._rules, self._pause = folder, rules or PictureRules(), pause
         self._buckets = Buckets(self._rules)
+        self._outages = Outages(max(_FEWEST_FAILURES, 4 * self._rules.parallel), pause, clock)
 
     def fetch(self, urls: Iterable[str]) -> dict[str, Fetched]:
         """The pictures of these URLs, from the folder or the network.
@@ -117,10 +125,15 @@ class Downloads:
                 fetched |= {running.pop(each): each.result() for each in done}
 
     def _one(self, requests: PictureRequests, url: str) -> Fetched:
+        host = url.split("/", 3)[2].rpartition("@")[2]
         for attempt in range(1, self._rules.tries + 1):
+            if not self._outages.may_ask(host):
+                return Fetched(None, f"{host} has not answered for minutes")
             try:
                 content = self._buckets.read(url) if is_object(url) else requests.read(url)
+                self._outages.answered(host)
             except RequestFailedError as failed:
+                (self._outages.failed if failed.is_outage else self._outages.answered)(host)
                 if not failed.retried or attempt == self._rules.tries:
                     tried = f" in {attempt} tries" if attempt > 1 else ""
                     return Fetched(None, f"{failed}{tried}")

@@ -14,6 +14,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 import httpcore
 
 from immr.data.mapping.shop_map import PictureRules
+from immr.data.pictures.file_kinds import media_type_of
 from immr.data.pictures.remote.public_network import ForbiddenAddressError, PublicNetwork
 from immr.errors import ContractError
 from immr.machine.deadline import DeadlineNetwork
@@ -21,6 +22,7 @@ from immr.machine.deadline import DeadlineNetwork
 _ACCEPTED = "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/*;q=0.1"  # servers choose by it
 _OURS = {"User-Agent": "immr", "Accept": _ACCEPTED}  # of every request
 _REDIRECTS = 5
+_PAGES = ("text/html", "application/json", "application/xhtml")  # "please wait", although the status is 200
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -30,11 +32,20 @@ def is_url(uri: str) -> bool:
 
 
 class RequestFailedError(Exception):
-    """A request failed. `retried`: it may succeed later, after the `after_s` seconds that the server asks for."""
+    """A request failed.
 
-    def __init__(self, reason: str, retried: bool, after_s: float = 0.0) -> None:
+    Attributes:
+        retried: whether it may succeed later.
+        after_s: the seconds until then that the server asks for.
+        is_outage: whether the server did not answer, or with an error that says nothing about this picture.
+    """
+
+    def __init__(
+        self, reason: str, retried: bool, after_s: float = 0.0, is_outage: bool | None = None
+    ) -> None:
         super().__init__(reason)
         self.retried, self.after_s = retried, after_s
+        self.is_outage = retried if is_outage is None else is_outage
 
 
 class PictureRequests:
@@ -107,8 +118,12 @@ class PictureRequests:
                 return fields[b"location"], b""
             if response.status != 200:
                 after_s = _seconds(fields.get(b"retry-after", ""))
-                raise RequestFailedError(f"answered {response.status}", response.status in _RETRIED, after_s)
-            return None, self._body(response)
+                status, is_outage = response.status, response.status >= 500
+                raise RequestFailedError(f"answered {status}", status in _RETRIED, after_s, is_outage)
+            content, kind = self._body(response), fields.get(b"content-type", "").lower()
+            if kind.startswith(_PAGES) and media_type_of(content) is None:
+                raise RequestFailedError(f"answered with {kind} instead of a picture", True, is_outage=False)
+            return None, content
 
     def _body(self, response: httpcore.Response) -> bytes:
         most, content = int(self._rules.max_mb * 1e6), bytearray()
