@@ -139,3 +139,14 @@ def test_a_declaration_may_begin_with_a_byte_order_mark(tmp_path):
     file = write_csv(tmp_path, "Nike,42,x")
     (tmp_path / "attributes.toml").write_text("\ufeff" + DECLARATION)
     assert read_items(file).items[0].attributes["brand"] == "Nike"
+
+
+def test_a_mapping_names_a_list_or_splits_a_text(tmp_path):
+    (tmp_path / "attributes.toml").write_text('tags = "keywords"\nlabels = "keywords"')
+    (tmp_path / "map.toml").write_text(
+        """[items.columns]\ntags = "Tags"\nlabels = { sql = "replace(Labels, ', ', '|')" }\n"""
+    )
+    row = dict(zip(HEAD.split(","), ROW.format(7).split(","), strict=True))
+    (tmp_path / "items.jsonl").write_text(json.dumps({**row, "Tags": ["a", "b"], "Labels": "c, d"}))
+    [item] = read_items(tmp_path / "items.jsonl", tmp_path / "map.toml").items
+    assert item.attributes == {"tags": ["a", "b"], "labels": ["c", "d"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -103,11 +103,13 @@ class TableMap:
         """The shop's columns that rules read; those of an expression are not known."""
         return {source for rule in self.columns.values() for source in rule.sources}
 
-    @property
-    def single_values(self) -> set[str]:
-        """The shop's columns that rules read as they are, so that a list or an object in them is a mistake."""
-        plain = {name: rule for name, rule in self.columns.items() if not rule.separator and name != "images"}
-        return {rule.column for rule in plain.values() if rule.column}
+    def single_values(self, lists: Collection[str]) -> set[str]:
+        """The shop's columns that rules read as they are, so that a list or an object in them is a mistake.
+
+        `lists` are the columns that may have one.
+        """
+        plain = [rule for name, rule in self.columns.items() if not rule.separator and name not in lists]
+        return {rule.column for rule in plain if rule.column}
 
     def sources_of(self, columns: Sequence[str]) -> list[str] | None:
         """The columns to read for some of the contract's; None for all."""

@@ -116,7 +116,7 @@ def _file(location: Location, folder: Location, mapping: TableMap, contract: Tab
         location,
         mapping.delimiter,
         mapping.encoding,
-        flat=frozenset() if mapping.sql else (named - lists) | mapping.single_values,
+        flat=frozenset() if mapping.sql else (named - lists) | mapping.single_values(lists),
         read=None if by_sql else named | mapping.sources,
         partitions=folder.partitions(location),
     )
