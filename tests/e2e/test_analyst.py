@@ -1,4 +1,4 @@
-"""An analyst follows docs/experiments.md: each command, as it is written there, on a home with a running test."""
+"""An analyst follows the pages about experiments: each command, as it is written there, on a home with a running test."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ from immr.experiment.file import load
 from immr.settings import Settings
 from tests.support.two_versions import champion_and_challenger, move, ready, shop
 
-DOCS = Path(__file__).parents[2] / "docs" / "experiments.md"
+PAGES = [
+    Path(__file__).parents[2] / "docs" / f"{name}.md"
+    for name in ("experiments", "experiment-kinds", "events")
+]
 
 
 def commands(section: str) -> list[str]:
     """The commands of a section's first block, without comments."""
-    text = DOCS.read_text(encoding="utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    text = pages.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     block = text.split("```")[1]
     lines = (line.partition("#")[0].strip() for line in block.splitlines())
     return [line for line in lines if line.startswith("immr ")]
