@@ -448,7 +448,7 @@ def test_threads_can_search_at_the_same_time(collection, items, embeddings_ND):
 
 def test_opening_with_another_dimension_or_preprocessing_is_a_mismatch(index, version, own_collection):
     with pytest.raises(
-        IndexMismatchError, match=rf"dim {DIM}, but .* dim 8\. .* run `immr index build --model"
+        IndexMismatchError, match=rf"dim {DIM}, but .* dim 8\. .* run `immr index build TRAINING_SET --model"
     ):
         index.open(version.id, 8, "prep")
     with pytest.raises(IndexMismatchError, match=r"preprocessing prep, but .* preprocessing other"):

@@ -1,4 +1,4 @@
-"""An analyst follows the pages about experiments: each command, as it is written there, on a home with a running test."""
+"""An analyst follows the pages about experiments: each command, as it is written, on a home with a running test."""
 
 from __future__ import annotations
 

@@ -324,7 +324,7 @@ def test_urls_of_other_schemes_are_refused(url):
 
 
 def test_opening_a_missing_collection_creates_no_files(url, tmp_path):
-    with pytest.raises(IndexMismatchError, match=r"immr index build --model immr-3"):
+    with pytest.raises(IndexMismatchError, match=r"immr index build TRAINING_SET --model immr-3"):
         QdrantIndex(url).open("immr-3", 4, "prep")
     assert not (tmp_path / "index").exists()
 
@@ -340,7 +340,7 @@ def test_a_local_mode_collection_is_explained_and_replaced_by_qdrant_edge(tmp_pa
         with pytest.raises(IndexMismatchError, match="built by qdrant-client's local mode") as refused:
             use()
         assert f"IMMR_INDEX_URL=file://{root}" in str(refused.value)
-        assert "immr index build --model immr-3" in str(refused.value)
+        assert "immr index build TRAINING_SET --model immr-3" in str(refused.value)
     assert edge.versions() == ["immr-3"]
     local.open("immr-3", 4, "prep").close()
     assert not edge.build(VERSION, _items(), EMBEDDINGS_ND).reused

@@ -90,6 +90,20 @@ def test_an_error_with_brackets_is_printed_as_it_is(tmp_path: Path) -> None:
     assert "UTC, failed; step govern failed: ValueError: [/data/shop] is not a folder" in done.stdout
 
 
+def test_a_run_that_deployed_a_version_shows_its_test(tmp_path: Path) -> None:
+    """Steps of two branches end in any order: `immr status` told how many features there were."""
+    run = PipelineRun(tmp_path / "runs" / "nightly")
+    for step, finding in (
+        ("deploy", "immr-2"),
+        ("start-test", "immr-2-against-immr-1 started"),
+        ("materialize", "81"),
+    ):
+        run.step(step, lambda finding=finding: finding, finding=str)  # type: ignore[misc]
+    run.end("succeeded")
+    done = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke(app, ["status"])
+    assert "UTC, succeeded; step start-test done: immr-2-against-immr-1 started\n" in done.stdout
+
+
 def test_a_run_that_the_gate_ended_succeeded_and_shows_the_gates_reason(tmp_path: Path) -> None:
     """Its last step was shown as done, which did not tell it from a run that deployed a version."""
     run = PipelineRun(tmp_path / "runs" / "nightly")

@@ -146,7 +146,8 @@ def describe(experiment: Experiment) -> str:
     ramp = f"; next shares {steps}, each after {in_words(experiment.ramp_every_s or 0)}" if steps else ""
     least = ""
     if experiment.state == "running" and experiment.min_days:
-        least = f"; it promotes or keeps after {experiment.min_days:g} days at the earliest"
+        ends = "keeps the champion" if experiment.kind == "interleave" else "promotes or keeps"
+        least = f"; it {ends} after {experiment.min_days:g} days at the earliest"
     return f"[bold]{experiment.name}[/] ({experiment.state}{everyone}): {shares}{ramp}{least}{held_out}"
 
 

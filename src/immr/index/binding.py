@@ -94,5 +94,5 @@ def check_binding(
             + ", but the query encoder has "
             + ", ".join(f"{name} {of_encoder[name]}" for name in different)
             + ". It may belong to another registry: set IMMR_INDEX_URL to the index of this one. If nothing else "
-            + f"uses the collection, delete it and run `immr index build --model {version_id}`"
+            + f"uses the collection, delete it and run `immr index build TRAINING_SET --model {version_id}`"
         )

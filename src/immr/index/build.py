@@ -57,7 +57,7 @@ def verify(engine: VectorEngine, content: str, documents: Documents) -> Binding:
     if count != documents.binding.points:
         raise IndexMismatchError(
             f"{content} holds {count} points although {documents.binding.points} were inserted: "
-            f"run `immr index build --model {documents.binding.version_id}` again"
+            f"run `immr index build TRAINING_SET --model {documents.binding.version_id}` again"
         )
     row_of = {point: row for row, point in enumerate(documents.ids)}
     queries_QD = documents.embeddings_PD[sample_rows(len(documents.embeddings_PD), RECALL_SAMPLE)]

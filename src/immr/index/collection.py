@@ -139,7 +139,7 @@ class QdrantCollection:
             if not opened.binding.words:
                 raise IndexMismatchError(
                     f"the collection {self._name} was built by an earlier release, without words: "
-                    f"run `immr index build --model {opened.binding.version_id}`"
+                    f"run `immr index build TRAINING_SET --model {opened.binding.version_id}`"
                 )
             if not terms.numbers:
                 return [[] for _ in filters]

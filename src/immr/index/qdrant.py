@@ -150,7 +150,7 @@ class QdrantIndex:
             if len(changes.embeddings_PD) > len(changes.items) and not binding.several_pictures:
                 _LOG.warning(
                     "%s holds one picture for each item, so changed items are found by their main picture only: "
-                    "run `immr index build --model %s` to index all of them",
+                    "run `immr index build TRAINING_SET --model %s` to index all of them",
                     content,
                     version.id,
                 )
@@ -169,6 +169,17 @@ class QdrantIndex:
             except IndexMismatchError:
                 return None
         return Content(name, binding.sequence, binding.manifest_hash)
+
+    def obstacle(self, version_id: str) -> str:
+        """See `VectorIndex.obstacle`: another engine built it."""
+        with translate_errors(self._storage.where):
+            content = self._storage.published(collection_name(version_id))
+            found = self._storage.obstacle(content) if content else ""
+        return (
+            f"{found}, or rebuild it with `immr index build TRAINING_SET --model {version_id}`"
+            if found
+            else ""
+        )
 
     def applied(self, version_id: str) -> int | None:
         """See `VectorIndex.applied`."""
@@ -202,13 +213,11 @@ class QdrantIndex:
         content = self._storage.published(collection)
         binding = self._storage.binding(content) if content else None
         if content is None or binding is None or not binding.ready:
-            if content is not None and (obstacle := self._storage.obstacle(content)):
-                raise IndexMismatchError(
-                    f"{obstacle}, or rebuild it with `immr index build --model {version_id}`"
-                )
+            if obstacle := self.obstacle(version_id):
+                raise IndexMismatchError(obstacle)
             raise IndexMismatchError(
                 f"{self._storage.where} has no finished collection {collection}: "
-                f"run `immr index build --model {version_id}`"
+                f"run `immr index build TRAINING_SET --model {version_id}`"
             )
         return content, binding
 

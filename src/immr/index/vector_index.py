@@ -162,6 +162,13 @@ class VectorIndex(Protocol):
             IndexUnavailableError: The database is not available.
         """
 
+    def obstacle(self, version_id: str) -> str:
+        """Why these settings cannot open the version's collection, although it is finished; empty if they can.
+
+        Raises:
+            IndexUnavailableError: The database is not available.
+        """
+
     def applied(self, version_id: str) -> int | None:
         """Sequence of the last change visible to searches; None if only the delivering process knows."""
 

@@ -6,15 +6,15 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from immr.deploy import process_marks
-from immr.errors import DeployError, ExperimentBusyError, ImmrError
+from immr.errors import DeployError, ExperimentBusyError, ImmrError, IndexUnavailableError
 from immr.experiment import changes
-from immr.experiment.definition import Experiment, Variant
+from immr.experiment.definition import CHAMPION, Experiment, Variant
 from immr.experiment.file import load, save
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.queue import advance
@@ -81,6 +81,7 @@ def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) 
         )
     for wanted in (port, page_port):
         _refuse_taken(parts.settings, wanted)
+    _refuse_other_engine(parts)
     with ExitStack() as running:
         deployments = running.enter_context(deployer.running(challenger_must_start=False))
         experiment = _experiment(parts, deployments)
@@ -189,6 +190,15 @@ def _application(
     folder = application_folder()
     with processes.serving(command, environment, log_file, url + ready, folder=folder) as server:
         yield Application(url, server)
+
+
+def _refuse_other_engine(parts: Parts) -> None:
+    """A champion whose collection was built with other settings would never become ready."""
+    champions = [each.version_id for each in parts.deployer.current() if each.role == CHAMPION]
+    with suppress(IndexUnavailableError):  # its Bento waits for the database
+        for version in champions:
+            if obstacle := parts.index.obstacle(version):
+                raise DeployError(obstacle)
 
 
 def _refuse_taken(settings: Settings, port: int) -> None:

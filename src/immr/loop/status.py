@@ -65,7 +65,7 @@ class Run:
 
     run: str
     outcome: Outcome | None  # None while it runs, and for a run that was killed
-    step: str  # the one that failed or refused the version, else the last one
+    step: str  # the one that failed, refused the version or deployed it, else the last one
     state: str  # of this step: "done", "failed", or "running": then it runs, or was killed
     finding: str  # of this step; its error, if it failed
     changed: datetime
@@ -189,7 +189,8 @@ def _last_run(settings: Settings) -> Run | None:
     newest = runs[-1]
     run = PipelineRun(newest)
     records = run.records()
-    telling = (each for each in records if each.state == "failed" or each.refused)
-    last = next(telling, records[-1])
+    telling = [each for each in records if each.state == "failed" or each.refused]
+    telling += [each for each in records if each.step == "start-test" and each.state == "done"]
+    last = next(iter(telling), records[-1])
     changed = datetime.fromtimestamp(newest.stat().st_mtime, UTC)
     return Run(newest.name, run.ended(), last.step, last.state, last.error or last.finding, changed)

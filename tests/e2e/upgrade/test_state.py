@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from immr import recipes
-from immr.errors import IndexMismatchError, PackagingError
+from immr.errors import DeployError, IndexMismatchError, PackagingError
 from immr.events.postgres.log import PostgresEventLog
 from immr.experiment import history
 from immr.experiment.file import load, save
 from immr.loop.package import package
+from immr.loop.serve import serve
 from immr.packaging.serve import own_code
 from immr.settings import Settings
 from immr.wiring import connect
@@ -27,6 +28,7 @@ from tests.e2e.upgrade.write_state import (
 )
 from tests.support import sparse_copy, tiny_version
 from tests.support.postgres_server import PostgresServer
+from tests.support.upstream_process import free_port
 
 RELEASES = sorted(path.name.removesuffix(".tar.xz") for path in STATES.glob("*.tar.xz"))
 
@@ -77,6 +79,12 @@ def test_a_collection_of_another_engine_names_the_setting(tmp_path: Path) -> Non
         champion = parts.registry.get("champion")
         with pytest.raises(IndexMismatchError, match="set IMMR_INDEX_URL=file://"):
             parts.index.open(champion.id, champion.dim, champion.preprocessing_hash).count()
+        # it waited two minutes, then reported that the folder did not answer
+        with (
+            pytest.raises(DeployError, match="set IMMR_INDEX_URL=file://"),
+            serve(parts, free_port(), free_port()),
+        ):
+            pass
 
 
 def test_events_are_kept_and_repeats_are_ignored(home: Path) -> None:

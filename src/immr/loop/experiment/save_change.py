@@ -98,6 +98,9 @@ def complete_change(parts: Parts) -> None:
     """Write history and report of the last change, and send its alerts, unless the change was never saved."""
     marker = change_marker(parts)
     if not marker.is_file():
+        _ended_file(parts).unlink(
+            missing_ok=True
+        )  # of a process that was killed before or after it had a marker
         return
     intended = json.loads(marker.read_text(encoding="utf-8"))
     if _is_saved(parts, intended["after"]):
