@@ -21,6 +21,8 @@ def test_a_ramp_is_shown_with_its_next_shares() -> None:
     shown = "immr-1 99% at http://a:1, challenger immr-2 1% at http://b:1; next shares 5%, 25%, each after 6h"
     assert describe(begun).endswith(f"{shown}; it promotes or keeps after 7 days at the earliest")
     assert describe(replace(begun, min_days=0)).endswith(shown)
+    mixed = changes.begin(*SIDES, 0.2, datetime.now(UTC), kind="interleave")
+    assert describe(mixed).endswith("; it keeps the champion after 7 days at the earliest")
 
 
 def test_a_stopped_test_shows_no_shares() -> None:
