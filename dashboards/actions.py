@@ -65,8 +65,8 @@ def possible_actions(experiment: Experiment, decision: Decision | None = None) -
     """The actions that fit the state of the test; the decision that follows now only changes a label."""
     if experiment.state == "running" and experiment.remaining:
         found = [_decide(experiment, decision)]
-        weight = experiment.remaining[0].weight
-        more = next((share for share in _SHARES if share > weight), None)
+        now = experiment.remaining[0].weight
+        more = next((share for share in _SHARES if share > now), None)
         if more is not None and more * len(experiment.challengers) < 1:
             effect = f"Gives each challenger {in_percent(more)} of the users; the readout starts over."
             found.append(Action("More users", f"immr experiment ramp --share {in_percent(more)}", effect))

@@ -58,8 +58,8 @@ def draw(
 ) -> Test:
     """One test with these shares of the challengers, and their lifts in CTR."""
     test = sessions(replace(world, share=0.0), rng)
-    weights = [1 - sum(shares), *shares]
-    arm_U = rng.choice(len(weights), world.users, p=weights)
+    of_arms = [1 - sum(shares), *shares]
+    arm_U = rng.choice(len(of_arms), world.users, p=of_arms)
     lift_S = np.array([0.0, *lifts])[arm_U[test.user_S]]
     counted_4S = test.counted_4S.copy()
     counted_4S[0] = changed(rng, counted_4S[0], lift_S)

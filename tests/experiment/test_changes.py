@@ -158,12 +158,12 @@ def test_a_share_of_no_user_is_refused(share: float) -> None:
     with pytest.raises(
         ExperimentError, match=r"gives one side no users.* at least 0\.01% and at most 99\.99%"
     ):
-        changes.check_weight(share)
+        changes.check_share(share)
     with pytest.raises(ExperimentError, match="gives one side no users"):
         changes.hold_out(changes.stop(RUNNING, LATER), share, NOON)
     with pytest.raises(ExperimentError, match="gives one side no users"):
         changes.begin(*SIDES, 0.5, NOON, ramp=(0.99996,), ramp_every_s=60)
-    changes.check_weight(0.0001)
+    changes.check_share(0.0001)
 
 
 SEVERAL = changes.begin(

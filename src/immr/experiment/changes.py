@@ -16,7 +16,7 @@ from immr.types import Role
 def begin(
     champion: tuple[str, str],
     challengers: Mapping[Role, tuple[str, str]],
-    weight: float,
+    share: float,
     now: datetime,
     kind: Kind = "ab",
     planned_users: int | None = None,
@@ -29,7 +29,7 @@ def begin(
     Args:
         champion: Model version and URL.
         challengers: The same by variant; if empty, all users get the champion and nothing is compared.
-        weight: Each challenger's share of the users.
+        share: Each challenger's share of the users.
         now: Start of the experiment.
         kind: "ab" shows these users the challenger's items, "interleave" the items of both versions.
         planned_users: Users of the champion and one challenger that the experiment is planned for (`readout.power`).
@@ -38,21 +38,21 @@ def begin(
         min_days: Days of events before the champion is replaced or confirmed.
 
     Raises:
-        ExperimentError: the weights leave the champion no users, or the ramp does not grow.
+        ExperimentError: the shares leave the champion no users, or the ramp does not grow.
     """
     version, url = champion
     stamp = now.strftime("%Y%m%dT%H%M%S") + f"{now.microsecond // 1000:03d}"
     if not challengers:
         alone = Variant(CHAMPION, url, version, 1.0)
         return Experiment(f"{version}-alone", f"{version}-{stamp}", (alone,), started=now)
-    check_weight(weight, len(challengers))
-    tested = [Variant(role, address, tested, weight) for role, (tested, address) in challengers.items()]
+    check_share(share, len(challengers))
+    tested = [Variant(role, address, tested, share) for role, (tested, address) in challengers.items()]
     against = "against" if kind == "ab" else "interleaved-with"
     name = f"{'-and-'.join(each.model_version for each in tested)}-{against}-{version}-{stamp}"
     begun = Experiment(
         name,
         name,
-        (Variant(CHAMPION, url, version, 1 - weight * len(tested)), *tested),
+        (Variant(CHAMPION, url, version, 1 - share * len(tested)), *tested),
         kind=kind,
         started=now,
         planned_users=planned_users,
@@ -60,8 +60,8 @@ def begin(
         ramp_every_s=ramp_every_s,
         min_days=min_days,
     )
-    for share in begun.ramp:
-        check_buckets(share * len(tested))
+    for later in begun.ramp:
+        check_buckets(later * len(tested))
     return begun
 
 
@@ -73,38 +73,38 @@ def shadow(champion: tuple[str, str], challenger: tuple[str, str], now: datetime
     return replace(begun, name=f"{version}-shadows-{champion[0]}", variants=variants, state="shadow")
 
 
-def ramp(experiment: Experiment, weight: float, now: datetime) -> Experiment:
+def ramp(experiment: Experiment, share: float, now: datetime) -> Experiment:
     """Give each challenger this share of the users. The salt stays, so its users keep seeing it.
 
-    The readout restarts, because users assigned under two different weights are not comparable.
+    The readout restarts, because users assigned under two different shares are not comparable.
 
     Raises:
-        ExperimentError: no challenger gets users, or the new weight is not larger.
+        ExperimentError: no challenger gets users, or the new share is not larger.
     """
     challengers = experiment.challengers
     if not experiment.remaining or experiment.state != "running":
         raise ExperimentError(
             f"test {experiment.name} has no running challenger: run `immr experiment start` first"
         )
-    check_weight(weight, len(challengers))
+    check_share(share, len(challengers))
     before = max(each.weight for each in challengers)
-    if weight == before:
+    if share == before:
         raise ExperimentError(
             f"the challenger has {in_percent(before)} of the users already, so nothing was changed: ramp to a larger "
             "share"
         )
-    if weight < before:
+    if share < before:
         raise ExperimentError(
-            f"the challenger has {in_percent(before)} of the users, so {in_percent(weight)} would move some of "
+            f"the challenger has {in_percent(before)} of the users, so {in_percent(share)} would move some of "
             "them back to the champion: ramp to a larger share, or stop the test and start another"
         )
-    champion = replace(experiment.champion, weight=1 - weight * len(challengers))
-    variants = (champion, *(replace(each, weight=weight) for each in challengers))
+    champion = replace(experiment.champion, weight=1 - share * len(challengers))
+    variants = (champion, *(replace(each, weight=share) for each in challengers))
     planned = experiment.planned_users
     if planned is not None:
-        pairs = (before / (before + experiment.champion.weight), weight / (weight + champion.weight))
+        pairs = (before / (before + experiment.champion.weight), share / (share + champion.weight))
         planned = replan(planned, *pairs)
-    left = tuple(share for share in experiment.ramp if share > weight)
+    left = tuple(later for later in experiment.ramp if later > share)
     return replace(experiment, variants=variants, started=now, planned_users=planned, ramp=left)
 
 
@@ -204,22 +204,22 @@ def _replace_champion(experiment: Experiment, champion: Variant, now: datetime) 
     return replace(alone, previous=previous, holdout=experiment.holdout)
 
 
-def check_weight(weight: float, challengers: int = 1) -> None:
+def check_share(share: float, challengers: int = 1) -> None:
     """Refuse a share per challenger that leaves no users to the champion.
 
     Raises:
         ExperimentError: The share is not above 0, or leaves the champion no users.
     """
-    if challengers == 1 and not 0 < weight < 1:
+    if challengers == 1 and not 0 < share < 1:
         raise ExperimentError(
-            f"the challenger's share is {in_percent(weight)}: give one above 0% and below 100%, such as 50%"
+            f"the challenger's share is {in_percent(share)}: give one above 0% and below 100%, such as 50%"
         )
-    if not 0 < weight * challengers < 1:
+    if not 0 < share * challengers < 1:
         raise ExperimentError(
-            f"{challengers} challengers with {in_percent(weight)} each leave the champion no users: give a share "
+            f"{challengers} challengers with {in_percent(share)} each leave the champion no users: give a share "
             f"above 0% and below {in_percent(1 / challengers)}"
         )
-    check_buckets(weight * challengers)
+    check_buckets(share * challengers)
 
 
 def check_buckets(share: float) -> None:

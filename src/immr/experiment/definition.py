@@ -42,7 +42,7 @@ class Variant:
     name: Role
     url: str
     model_version: str
-    weight: float  # share of the users, 0 to 1
+    weight: float  # the name in the file: the variant's share of the users, 0 to 1
     ended: bool = False  # this challenger has left the test: its users get the champion
 
     def __post_init__(self) -> None:

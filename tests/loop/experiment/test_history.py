@@ -22,7 +22,7 @@ from tests.support.two_versions import shop
 
 def test_a_promoted_test_and_its_rollback(deployed: Settings, tmp_path: Path) -> None:
     parts = connect(deployed)
-    start(parts, weight=0.1)
+    start(parts, share=0.1)
     running = ramp(parts, 0.5)
     shop(deployed, running, {"champion": 4, "challenger": 12}, users=800)
     assert decide(parts, apply=True).decision.action == "promote"

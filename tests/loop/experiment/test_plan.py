@@ -109,7 +109,7 @@ def test_too_few_clicks_and_no_deployment_are_said(parts: Parts) -> None:
         plan(parts, [0.05])
     assert planned_users(parts, champion, 0.5) is None
     with pytest.raises(ExperimentError, match=r"share is 5e\+03%"):
-        plan(parts, [0.05], weight=50)
+        plan(parts, [0.05], share=50)
 
 
 def test_the_command_prints_a_row_per_lift(parts: Parts) -> None:

@@ -8,7 +8,7 @@ from immr.wiring import connect
 
 
 def test_ramp_and_stop_change_the_file(deployed: Settings) -> None:
-    begun = start(connect(deployed), weight=0.1)
+    begun = start(connect(deployed), share=0.1)
     ramped = ramp(connect(deployed), 0.5)
     assert load(deployed.experiment_file) == ramped
     assert (ramped.salt, ramped.champion.weight) == (begun.salt, 0.5)

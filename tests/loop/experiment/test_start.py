@@ -24,7 +24,7 @@ from tests.support.upstream_process import free_port
 
 
 def test_start_reads_roles_from_the_registry_and_addresses_from_the_deployer(deployed: Settings) -> None:
-    begun = start(connect(deployed), weight=0.2)
+    begun = start(connect(deployed), share=0.2)
     assert load(deployed.experiment_file) == begun
     assert [(side.model_version, side.weight) for side in begun.variants] == [
         ("immr-1", 0.8),
@@ -147,7 +147,7 @@ def test_the_plan_is_stored_with_the_test(deployed: Settings) -> None:
     stop(connect(deployed))
     even = start(connect(deployed)).planned_users
     stop(connect(deployed))
-    uneven = start(connect(deployed), weight=0.1).planned_users
+    uneven = start(connect(deployed), share=0.1).planned_users
     assert even is not None and uneven is not None
     assert load(deployed.experiment_file).planned_users == uneven
     # the variance of the difference, with clicks 5 % up in the challenger

@@ -90,7 +90,7 @@ def test_each_user_gets_their_versions_order_and_the_readout_counts_it(tmp_path:
         settings = Settings(home=tmp_path)
         parts = Parts.of(settings, registry=Registry(), deployer=Deployer(urls), features=Features())
         running.callback(parts.close)
-        experiment = start(parts, weight=0.5)
+        experiment = start(parts, share=0.5)
         client = running.enter_context(in_process.served_gateway(settings))
         orders: dict[str, set[tuple[str, ...]]] = {}
         for user in USERS:

@@ -55,7 +55,7 @@ class Planned:
     ctr: float
     users: int
     users_per_day: float | None
-    weight: float
+    share: float
     power: float
     needed: tuple[Needed, ...]
 
@@ -65,7 +65,7 @@ class Planned:
 
 
 def plan(
-    parts: Parts, lifts: Sequence[float], weight: float = 0.5, power: float = 0.8, challengers: int = 1
+    parts: Parts, lifts: Sequence[float], share: float = 0.5, power: float = 0.8, challengers: int = 1
 ) -> Planned:
     """How many users and days a test of the deployed champion would need, by the lift it should find.
 
@@ -76,7 +76,7 @@ def plan(
     Args:
         parts: The process's adapters.
         lifts: Relative lifts of the CTR to find: 0.05 for + 5 %.
-        weight: Each challenger's share of the users.
+        share: Each challenger's share of the users.
         power: Probability to find the lift if it is there.
         challengers: Their number; the 5 % is divided among them.
 
@@ -87,23 +87,23 @@ def plan(
     from immr.readout import power as needs
     from immr.readout.comparison import CTR, Look
 
-    changes.check_weight(weight, challengers)
+    changes.check_share(share, challengers)
     champion = next((each for each in parts.deployer.current() if each.role == "champion"), None)
     if champion is None:
         raise ExperimentError(
             "nothing is deployed, so there is nothing to plan with: run `immr deploy` first"
         )
     moments, users, days = _moments(parts, (champion.version_id, champion.url))
-    share = _share_of_two(weight, challengers)
+    of_two = _share_of_two(share, challengers)
     look = Look().shared_by(challengers)
     per_day = users / days if days >= 1 else None
     tested = 1 - _held_out(parts)
     # of the champion and one challenger
-    pace = per_day and per_day * tested * (1 - weight * (challengers - 1))
+    pace = per_day and per_day * tested * (1 - share * (challengers - 1))
     found = []
     for lift in lifts:
-        one_look = needs.plan(CTR, moments, lift, share, power, look)
-        any_look = needs.planned_users(CTR, moments, lift, share, power, look.confidence)
+        one_look = needs.plan(CTR, moments, lift, of_two, power, look)
+        any_look = needs.planned_users(CTR, moments, lift, of_two, power, look.confidence)
         if one_look is None or any_look is None:
             raise ExperimentError(
                 f"the event log has too few clicks on {champion.version_id} in the last two weeks to plan with "
@@ -113,10 +113,10 @@ def plan(
         once = one_look.users_one_look
         found.append(Needed(lift, any_look, pace and any_look / pace, once, pace and once / pace))
     ctr = moments.mean(CTR.numerator) / moments.mean(CTR.denominator)
-    return Planned(champion.version_id, float(ctr), users, per_day, weight, power, tuple(found))
+    return Planned(champion.version_id, float(ctr), users, per_day, share, power, tuple(found))
 
 
-def planned_users(parts: Parts, champion: tuple[str, str], weight: float, challengers: int = 1) -> int | None:
+def planned_users(parts: Parts, champion: tuple[str, str], share: float, challengers: int = 1) -> int | None:
     """Users of the champion and one challenger that a test needs to find the planned effect.
 
     They are computed from the champion's last two weeks.
@@ -124,7 +124,7 @@ def planned_users(parts: Parts, champion: tuple[str, str], weight: float, challe
     Args:
         parts: The process's adapters.
         champion: Its model version and URL.
-        weight: Each challenger's share of the users.
+        share: Each challenger's share of the users.
         challengers: Their number.
 
     Returns:
@@ -138,14 +138,14 @@ def planned_users(parts: Parts, champion: tuple[str, str], weight: float, challe
         CTR,
         _moments(parts, champion)[0],
         PLANNED_EFFECT,
-        share=_share_of_two(weight, challengers),
+        share=_share_of_two(share, challengers),
         confidence=Look().shared_by(challengers).confidence,
     )
 
 
-def _share_of_two(weight: float, challengers: int) -> float:
+def _share_of_two(share: float, challengers: int) -> float:
     """A challenger's share of its own users and the champion's."""
-    return weight / (1 - weight * (challengers - 1))
+    return share / (1 - share * (challengers - 1))
 
 
 def _held_out(parts: Parts) -> float:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from immr.errors import ExperimentError, ExperimentRunningError, ImmrError
-from immr.experiment.changes import check_weight
+from immr.experiment.changes import check_share
 from immr.experiment.definition import CHAMPION, Experiment
 from immr.experiment.queue import Queue, WaitingVersion, load_queue, save_queue
 from immr.loop.deploy import deploy_locked, unfit
@@ -82,7 +82,7 @@ def deploy_or_wait(
         DeployError: The gate stopped the version, its Bento or collection is missing, or it cannot start.
         ExperimentError: Another process is changing the experiment.
     """
-    check_weight(share)
+    check_share(share)
     bento = bento or tag_of(version.id)
     with completed(parts):
         queue = load_queue(parts.settings.queue_file)

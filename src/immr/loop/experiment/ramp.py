@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from immr.wiring import Parts
 
 
-def ramp(parts: Parts, weight: float, revision: str = "") -> Experiment:
+def ramp(parts: Parts, share: float, revision: str = "") -> Experiment:
     """Give each challenger a larger share of the users; the readout starts over.
 
     Raises:
@@ -25,7 +25,7 @@ def ramp(parts: Parts, weight: float, revision: str = "") -> Experiment:
             `revision`.
     """
     with exclusive(parts, revision=revision):
-        ramped = changes.ramp(load(parts.settings.experiment_file), weight, datetime.now(UTC))
+        ramped = changes.ramp(load(parts.settings.experiment_file), share, datetime.now(UTC))
         save_change(parts, ramped, events_of(ramped, "ramped"))
         return ramped
 

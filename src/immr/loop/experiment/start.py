@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def start(
     parts: Parts,
-    weight: float | None = None,
+    share: float | None = None,
     kind: Kind = "ab",
     ramp: Sequence[float] = (),
     ramp_every_s: int | None = None,
@@ -42,7 +42,7 @@ def start(
 
     Args:
         parts: The process's adapters.
-        weight: Each challenger's share of the users; by default all variants have the same.
+        share: Each challenger's share of the users; by default all variants have the same.
         kind: "ab": these users get the challenger's results. "interleave": they get both versions' items in one
             list of results.
         ramp: Each challenger's next shares; `decide` moves on to them while guardrails hold.
@@ -54,17 +54,17 @@ def start(
 
     Raises:
         ExperimentError: A test is already running, a version is not deployed or does not answer, there is no
-            challenger to give `weight`, `ramp` or `kind` to, or the experiment has another revision.
+            challenger to give `share`, `ramp` or `kind` to, or the experiment has another revision.
     """
     with completed(parts, revision):
-        if weight is not None or ramp or kind == "interleave":
+        if share is not None or ramp or kind == "interleave":
             _require_challenger(parts)
-        return start_locked(parts, weight, kind, ramp, ramp_every_s, holdout, min_days)
+        return start_locked(parts, share, kind, ramp, ramp_every_s, holdout, min_days)
 
 
 def start_locked(
     parts: Parts,
-    weight: float | None = None,
+    share: float | None = None,
     kind: Kind = "ab",
     ramp: Sequence[float] = (),
     ramp_every_s: int | None = None,
@@ -73,20 +73,20 @@ def start_locked(
 ) -> Experiment:
     """`start` for callers that hold the experiment's lock."""
     _refuse_second_test(parts)
-    if weight is not None:
-        changes.check_weight(weight)
+    if share is not None:
+        changes.check_share(share)
     champion, challengers = _deployed(parts)
     if not challengers:
         return _save_begun(parts, changes.begin(champion, {}, 0.0, datetime.now(UTC)), holdout)
-    weight = weight or 1 / (len(challengers) + 1)
-    changes.check_weight(weight, len(challengers))
+    share = share or 1 / (len(challengers) + 1)
+    changes.check_share(share, len(challengers))
     _refuse_silent(parts, "champion", *champion)
     for role, challenger in challengers.items():
         _refuse_silent(parts, role, *challenger)
-    planned = planned_users(parts, champion, weight, len(challengers)) if kind == "ab" else None
+    planned = planned_users(parts, champion, share, len(challengers)) if kind == "ab" else None
     now = datetime.now(UTC)
     least = parts.settings.min_test_days if min_days is None else min_days
-    begun = changes.begin(champion, challengers, weight, now, kind, planned, ramp, ramp_every_s, least)
+    begun = changes.begin(champion, challengers, share, now, kind, planned, ramp, ramp_every_s, least)
     begun = _save_begun(parts, begun, holdout)
     queue = without = load_queue(parts.settings.queue_file)
     for version, _ in challengers.values():
