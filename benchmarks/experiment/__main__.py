@@ -2,6 +2,7 @@
 
     python -m benchmarks.experiment                      # everything: about 15 minutes on one core
     python -m benchmarks.experiment --runs 200           # a first impression
+    python -m benchmarks.experiment --world "falling CTR"   # one world at both shares
     python -m benchmarks.experiment --json out.json
 
 Three parts: equal versions in worlds that resemble real shops, looked at every hour (how often is something
@@ -141,12 +142,18 @@ def lost_events(rng: np.random.Generator, runs: int, count: int) -> dict[str, fl
 
 
 def in_worlds(
-    one: Callable[[World, int, int], T], worlds: Sequence[World], runs: int, seed: int, processes: int
+    one: Callable[[World, int, int], T],
+    worlds: Sequence[World],
+    runs: int,
+    seed: int,
+    processes: int,
+    only: Sequence[str] = (),
 ) -> dict[str, T]:
-    """What `one` finds in each world, by its name. Each world has its own random numbers, whatever the processes."""
-    seeds = [seed + number for number in range(len(worlds))]
+    """What `one` finds in each world, by its name. Each world has its own random numbers, whatever the others."""
+    seeds = {world: seed + number for number, world in enumerate(worlds)}
+    worlds = [world for world in worlds if not only or world.name.startswith(tuple(only))]
     with ProcessPoolExecutor(processes) as pool:
-        found = pool.map(one, worlds, [runs] * len(worlds), seeds)
+        found = pool.map(one, worlds, [runs] * len(worlds), [seeds[world] for world in worlds])
         return {world.name: each for world, each in zip(worlds, found, strict=True)}
 
 
@@ -204,6 +211,10 @@ def main(
     ] = 300_000,
     segment_runs: Annotated[int, typer.Option(help="Tests split into twenty segments.")] = 1000,
     worlds_only: Annotated[bool, typer.Option("--worlds-only", help="Only the first two parts.")] = False,
+    world: Annotated[
+        list[str] | None,
+        typer.Option(help="Only worlds of equal versions whose name begins so, and nothing else."),
+    ] = None,
     processes: Annotated[int, typer.Option(help="For the worlds.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of all users.")] = 0,
     json_file: JsonFile = None,
@@ -211,8 +222,11 @@ def main(
     """Simulate, read out, and count how often the readout is wrong."""
     rng = np.random.default_rng(seed)
     same = [at_share(world, share) for world in EQUAL for share in (0.5, 0.1)]
-    worlds = in_worlds(equal_world, same, runs, seed, processes)
+    worlds = in_worlds(equal_world, same, runs, seed, processes, world or ())
     _print_worlds(worlds, runs)
+    if world:
+        write_figures(json_file, {"worlds": worlds})
+        return
     hours = in_worlds(bad_challenger, BAD, bad_runs, seed, processes)
     _print_hours(hours, bad_runs)
     figures = worst(worlds)

@@ -20,6 +20,7 @@ POSITIONS = 10
 CLICK_SHAPE = (0.8, 7.2)  # Beta: the users' rates, 0.1 on average
 BUYING = 1.3  # where clicks are clumped, this times a user's rate is the share of sessions for buying
 BUYING_CTR, BROWSING_CTR = 0.6, 0.01
+BURSTS, BOT_CTR = 5, 0.6
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -37,7 +38,15 @@ class World:
     growing: bool = False  # each session has more searches than the one before, and comes sooner
     clumped: bool = False  # a session is either for browsing or for buying, and clicks fall in the latter
     hard: float = 0.0  # share of users whose searches mostly fail, find nothing or are slow
+    devices: float = 0.0  # expected further devices of a person: each is a user with the person's click rate
+    throwaway: float = (
+        0.0  # share of users who are one bot that has a new id for each search, in a few bursts
+    )
+    falling: float = 0.0  # share of the CTR that both variants lose from the first to the last hour
     lift: float = 0.0  # of the challenger's CTR: −0.5 halves it
+    lift_halves_h: float | None = (
+        None  # hours after which half of the lift is gone: a novelty; None: it stays
+    )
     extra_errors: float = 0.0  # share of the challenger's searches that fail beyond that
 
 
@@ -49,6 +58,9 @@ EQUAL = (
     World("correlated failures, 2 % of users", hard=0.02),
     World("correlated failures, 5 % of users", hard=0.05),
     World("all together", tail=1.3, clumped=True, hard=0.05),
+    World("several devices", tail=1.3, clumped=True, devices=1.5),
+    World("throwaway ids of a bot", throwaway=0.2),
+    World("falling CTR", tail=1.3, falling=0.7),
 )
 """Worlds whose variants are equal; each is also run at a challenger's share of 10 %."""
 
@@ -105,7 +117,10 @@ def sessions(world: World, rng: np.random.Generator) -> Sessions:
     searches_S = _searches(world, rng, user_S, session_S)
     challenged_U = rng.random(world.users) < world.share
     challenged_S = challenged_U[user_S]
-    clicks_S = _clicks(world, rng, user_S, searches_S, challenged_S)
+    lift_S = world.lift * challenged_S
+    if world.lift_halves_h is not None:
+        lift_S = lift_S * 0.5 ** (hour_S / world.lift_halves_h)
+    clicks_S = _clicks(world, rng, user_S, hour_S, searches_S, lift_S)
     failed_3S = [
         _failed(world, rng, user_S, searches_S, usual + extra * challenged_S)
         for usual, extra in ((0.005, world.extra_errors), (0.01, 0.0), (0.003, 0.0))
@@ -117,11 +132,16 @@ def sessions(world: World, rng: np.random.Generator) -> Sessions:
 def _sessions(world: World, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
     """User, number within the user, and hour of each session; those after the end are left out."""
     count_U = 1 + rng.poisson(rng.gamma(1.0, world.sessions, world.users))
+    bots_U = _bots(world)
+    count_U[bots_U] = 1
     user_S = np.repeat(np.arange(world.users), count_U)
     first_U = np.cumsum(count_U) - count_U
     session_S = np.arange(len(user_S)) - first_U[user_S]
     gap_S = rng.exponential(24.0, len(user_S)) / (1 + session_S if world.growing else 1)
     gap_S[first_U] = rng.uniform(0, world.hours, world.users)
+    if bots_U.any():
+        bursts = rng.uniform(0, world.hours, BURSTS)
+        gap_S[first_U[bots_U]] = bursts[rng.integers(0, BURSTS, bots_U.sum())]
     total_S = gap_S.cumsum()
     start_U = total_S[first_U] - gap_S[first_U]
     hour_S = np.floor(total_S - start_U[user_S]).astype(np.int64)
@@ -136,21 +156,31 @@ def _searches(world: World, rng: np.random.Generator, user_S: Ints, session_S: I
         expected_S = np.minimum(rng.pareto(world.tail, world.users), 500)[user_S]
     else:
         expected_S = np.ones(len(user_S))
-    return np.asarray(1 + rng.poisson(expected_S), dtype=np.int64)
+    return np.asarray(1 + rng.poisson(expected_S * ~_bots(world)[user_S]), dtype=np.int64)
+
+
+def _bots(world: World) -> npt.NDArray[np.bool_]:
+    """Whether a user is a throwaway id, (U,): the first users are."""
+    return np.arange(world.users) < round(world.throwaway * world.users)
 
 
 def _clicks(
     world: World,
     rng: np.random.Generator,
     user_S: Ints,
+    hour_S: Ints,
     searches_S: Ints,
-    challenged_S: npt.NDArray[np.bool_],
+    lift_S: Floats,
 ) -> Ints:
-    rate_S = rng.beta(*CLICK_SHAPE, world.users)[user_S]
+    rate_U = rng.beta(*CLICK_SHAPE, world.users)
+    if world.devices:
+        rate_U = rate_U[rng.integers(0, round(world.users / (1 + world.devices)), world.users)]
+    rate_S = rate_U[user_S]
     if world.clumped:
         buys_S = rng.random(len(user_S)) < BUYING * rate_S
         rate_S = np.where(buys_S, BUYING_CTR, BROWSING_CTR)
-    rate_S = np.where(challenged_S, rate_S * (1 + world.lift), rate_S)
+    rate_S = np.where(_bots(world)[user_S], BOT_CTR, rate_S)
+    rate_S = rate_S * (1 + lift_S) * (1 - world.falling * hour_S / world.hours)
     return np.asarray(rng.binomial(searches_S * POSITIONS, np.minimum(rate_S, 1.0)), dtype=np.int64)
 
 

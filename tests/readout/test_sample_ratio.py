@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom, binom, chi2
 
-from immr.readout.sample_ratio import ALPHA, mismatch_p_values, sample_ratio
+from immr.readout.sample_ratio import ALPHA, OF_FEW, mismatch_p_values, sample_ratio
 
 EVEN = {"champion": 0.5, "challenger": 0.5}
 
@@ -34,6 +34,22 @@ def test_a_sound_test_is_seldom_withheld_at_any_look() -> None:
     by_chi_square = chi2.sf((challenger_RL - total_L / 2) ** 2 / (total_L / 4), 1) < 0.001
     assert np.mean(withheld) <= 0.0075
     assert by_chi_square.any(axis=1).mean() > 0.01
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_a_test_of_few_users_is_seldom_withheld_and_finds_large_mismatches(share: float) -> None:
+    rng, weights_V = np.random.default_rng(0), np.array([1 - share, share])
+    challenger_RL = (rng.random((2000, 100)) < share).cumsum(axis=1).astype(np.float64)
+    total_L = np.arange(1.0, 101.0)
+    withheld = [
+        (mismatch_p_values(np.stack([total_L - users_L, users_L]), weights_V, OF_FEW) < ALPHA).any()
+        for users_L in challenger_RL
+    ]
+    assert np.mean(withheld) <= 0.006
+    found = sample_ratio(
+        {"champion": 1 - share, "challenger": share}, {"champion": 1, "challenger": 20}, OF_FEW
+    )
+    assert found is not None and not found.ok
 
 
 def test_lost_users_are_found() -> None:

@@ -306,6 +306,30 @@ def test_bots_are_detected_counted_and_excluded(queries: int, seconds_apart: flo
     assert side(found, "champion").users == side(FOUND, "champion").users + (rule is None)
 
 
+def test_heavy_users_whom_a_variant_loses_are_not_left_out_without_a_word() -> None:
+    """Those who never click look like bots: the version that lost their clicks was then compared without them."""
+    heavy = [
+        crawler(250, 60, variant).set_column(1, "user_id", pa.array([f"{variant}-{number}"] * 250))
+        for variant, users in (("champion", 2), ("challenger", 20))
+        for number in range(users)
+    ]
+    heavy = [
+        table.set_column(0, "query_id", pa.array([f"{number}-{row}" for row in range(250)]))
+        for number, table in enumerate(heavy)
+    ]
+    found = readout(pa.concat_tables([SHOP, *(table.cast(SHOP.schema) for table in heavy)]), EXPERIMENT)
+    assert found.sample_ratio is not None and found.sample_ratio.ok
+    assert found.withheld is not None and not found.arms
+    assert found.withheld.startswith(
+        "the number of bots does not match the shares: the champion has 2 bots instead of 11, the challenger has 20"
+    )
+    even = readout(
+        pa.concat_tables([SHOP, *(table.cast(SHOP.schema) for table in (*heavy[:2], *heavy[-4:]))]),
+        EXPERIMENT,
+    )
+    assert even.withheld is None and len(even.bots) == 2
+
+
 def test_a_user_with_many_queries_is_no_bot_where_times_are_dates() -> None:
     busy = crawler(40, 0)
     midnight = pa.array([NOON.replace(hour=0)] * 40, busy.schema.field("ts").type)

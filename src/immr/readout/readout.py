@@ -41,7 +41,7 @@ from immr.readout.event_views import Relation
 from immr.readout.power import Plan, plan_of
 from immr.readout.preference import Preference, preference
 from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, Revenue, cap_revenue
-from immr.readout.sample_ratio import SampleRatio, sample_ratio
+from immr.readout.sample_ratio import OF_FEW, SampleRatio, sample_ratio
 from immr.readout.sums import Sums, sum_up
 from immr.readout.variant_health import Health
 from immr.types import in_a_sentence
@@ -195,8 +195,10 @@ def readout_of_sums(
         for side in experiment.variants
     )
     ratio = _sample_ratio(experiment, variants)
-    preferred = None if ratio is not None and not ratio.ok else _preference(sums, whole)
-    withheld = _why_withheld(variants, ratio, experiment, preferred is not None)
+    bots = _bots_ratio(experiment, variants, sums.bots)
+    sound = all(each is None or each.ok for each in (ratio, bots))
+    preferred = _preference(sums, whole) if sound else None
+    withheld = _why_withheld(variants, ratio, bots, experiment, preferred is not None)
     return Readout(
         experiment=experiment.name,
         confidence=confidence,
@@ -235,11 +237,26 @@ def _arms(
 
 
 def _sample_ratio(experiment: Experiment, variants: Sequence[VariantReadout]) -> SampleRatio | None:
-    """Only over variants that still get users: a challenger that has left gets none."""
+    return sample_ratio(
+        _weights(experiment, variants), {side.name: side.users for side in variants if not side.ended}
+    )
+
+
+def _bots_ratio(
+    experiment: Experiment, variants: Sequence[VariantReadout], bots: Sequence[Marked]
+) -> SampleRatio | None:
+    """Bots against the shares: if a version gets no clicks from its heaviest users, they look like bots."""
+    weights = _weights(experiment, variants)
+    users = {name: sum(each.users for each in bots if each.variant == name) for name in weights}
+    return sample_ratio(weights, users, OF_FEW)
+
+
+def _weights(experiment: Experiment, variants: Sequence[VariantReadout]) -> dict[str, float]:
+    """Shares of the variants that still get users: a challenger that has left gets none."""
     shares = exact_shares(experiment)
-    users = {side.name: side.users for side in variants if not side.ended}
-    total = sum(shares[name] for name in users)
-    return sample_ratio({name: shares[name] / total for name in users}, users)
+    remaining = [side.name for side in variants if not side.ended]
+    total = sum(shares[name] for name in remaining)
+    return {name: shares[name] / total for name in remaining}
 
 
 def _preference(sums: Sums, look: Look) -> Preference | None:
@@ -290,7 +307,11 @@ def _variant_readout(
 
 
 def _why_withheld(
-    variants: Sequence[VariantReadout], ratio: SampleRatio | None, experiment: Experiment, preferred: bool
+    variants: Sequence[VariantReadout],
+    ratio: SampleRatio | None,
+    bots: SampleRatio | None,
+    experiment: Experiment,
+    preferred: bool,
 ) -> str | None:
     champion, *challengers = variants
     if not challengers:
@@ -300,6 +321,8 @@ def _why_withheld(
         return "all challengers have left the test"
     if ratio is not None and not ratio.ok:
         return ratio.sentence
+    if bots is not None and not bots.ok:
+        return bots.sentence_of_bots
     if experiment.kind == "interleave":
         return (
             "interleaved users see the items of both versions, so only their preference can be measured"

@@ -9,7 +9,7 @@ small or large mismatches, so ours is the mean over three concentrations.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from immr.types import in_a_sentence
 
 ALPHA = 0.003  # probability of ever withholding a sound test; relevant mismatches are found anyway
 _CONCENTRATIONS = (300.0, 10_000.0, 300_000.0)
+OF_FEW = (1.0, 10.0, 100.0)
+"""Concentrations for tens of users, where only a large mismatch can be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +36,34 @@ class SampleRatio:
     @property
     def sentence(self) -> str:
         """What does not match, and the likely causes."""
-        counts = ", ".join(
-            f"{in_a_sentence(name)} has {counted(self.observed[name], 'user')} instead of {expected:,.0f}"
-            for name, expected in self.expected.items()
-        )
         return (
-            f"the number of users does not match the shares: {counts} (p = {self.p_value:.2g}). Likely "
+            f"the number of users does not match the shares: {self._counts('user')}. Likely "
             "causes: events of one variant are lost, bots, or weights that were changed during the test "
             "without a new `started`"
         )
 
+    @property
+    def sentence_of_bots(self) -> str:
+        """The same of users that were left out as bots."""
+        return (
+            f"the number of bots does not match the shares: {self._counts('bot')}. Likely causes: heavy users who no "
+            "longer click on anything in one variant, and are left out as bots, or a bot with many ids that keeps "
+            "those of one variant"
+        )
 
-def sample_ratio(weights: Mapping[str, float], observed: Mapping[str, int]) -> SampleRatio | None:
+    def _counts(self, unit: str) -> str:
+        counts = ", ".join(
+            f"{in_a_sentence(name)} has {counted(self.observed[name], unit)} instead of {expected:,.0f}"
+            for name, expected in self.expected.items()
+        )
+        return f"{counts} (p = {self.p_value:.2g})"
+
+
+def sample_ratio(
+    weights: Mapping[str, float],
+    observed: Mapping[str, int],
+    concentrations: Sequence[float] = _CONCENTRATIONS,
+) -> SampleRatio | None:
     """Test the users against the weights, both by variant; None if only one variant gets users."""
     total = sum(observed.values())
     expected = {name: weight * total for name, weight in weights.items()}
@@ -56,28 +74,32 @@ def sample_ratio(weights: Mapping[str, float], observed: Mapping[str, int]) -> S
         return None
     else:
         counts_V1 = np.array([[observed[name]] for name in weighted], dtype=np.float64)
-        [p_value] = mismatch_p_values(counts_V1, np.array([weights[name] for name in weighted])).tolist()
+        weights_V = np.array([weights[name] for name in weighted])
+        [p_value] = mismatch_p_values(counts_V1, weights_V, concentrations).tolist()
     return SampleRatio(dict(observed), expected, p_value, p_value >= ALPHA)
 
 
 def mismatch_p_values(
-    users_VL: npt.NDArray[np.float64], weights_V: npt.NDArray[np.float64]
+    users_VL: npt.NDArray[np.float64],
+    weights_V: npt.NDArray[np.float64],
+    concentrations: Sequence[float] = _CONCENTRATIONS,
 ) -> npt.NDArray[np.float64]:
     """Always-valid p-values, (L,): the inverse of the Bayes factor, 1 at most.
 
     Args:
         users_VL: Users of V variants at each of L looks.
         weights_V: Their weights, all above zero; they sum to 1.
+        concentrations: Of the priors: the larger, the closer to the weights.
     """
     from scipy.special import gammaln
 
     total_L = users_VL.sum(axis=0)
     log_null_L = (users_VL * np.log(weights_V)[:, None]).sum(axis=0)
     log_factors_CL = []
-    for concentration in _CONCENTRATIONS:
+    for concentration in concentrations:
         prior_V1 = concentration * weights_V[:, None]
         gained_L = (gammaln(prior_V1 + users_VL) - gammaln(prior_V1)).sum(axis=0)
         spread_L = gammaln(concentration + total_L) - gammaln(concentration)
         log_factors_CL.append(gained_L - spread_L - log_null_L)
-    log_factor_L = np.logaddexp.reduce(log_factors_CL, axis=0) - math.log(len(_CONCENTRATIONS))
+    log_factor_L = np.logaddexp.reduce(log_factors_CL, axis=0) - math.log(len(concentrations))
     return np.asarray(np.exp(-np.maximum(log_factor_L, 0)), dtype=np.float64)
