@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from immr.errors import ExperimentError
-from immr.experiment.assignment import exact_shares
 from immr.experiment.definition import CHALLENGER, CHAMPION, HOLDOUT, Experiment, Variant
 from immr.machine.wording import counted
 from immr.readout import user_moments
@@ -41,7 +40,7 @@ from immr.readout.event_views import Relation
 from immr.readout.power import Plan, plan_of
 from immr.readout.preference import Preference, preference
 from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, Revenue, cap_revenue
-from immr.readout.sample_ratio import OF_FEW, SampleRatio, sample_ratio
+from immr.readout.sample_ratio import SampleRatio, bots_ratio, users_ratio
 from immr.readout.sums import Sums, sum_up
 from immr.readout.variant_health import Health
 from immr.types import in_a_sentence
@@ -194,8 +193,8 @@ def readout_of_sums(
         _variant_readout(side, sums.users, sides[side.name], secondary, confidence)
         for side in experiment.variants
     )
-    ratio = _sample_ratio(experiment, variants)
-    bots = _bots_ratio(experiment, variants, sums.bots)
+    ratio = users_ratio(experiment, {side.name: side.users for side in variants})
+    bots = bots_ratio(experiment, sums.bots)
     sound = all(each is None or each.ok for each in (ratio, bots))
     preferred = _preference(sums, whole) if sound else None
     withheld = _why_withheld(variants, ratio, bots, experiment, preferred is not None)
@@ -234,29 +233,6 @@ def _arms(
         if side.ended or _why_incomparable(experiment, (champion, side)):
             continue
         yield compare_arm(side.name, side.model_version, sides[CHAMPION], sides[side.name], secondary, look)
-
-
-def _sample_ratio(experiment: Experiment, variants: Sequence[VariantReadout]) -> SampleRatio | None:
-    return sample_ratio(
-        _weights(experiment, variants), {side.name: side.users for side in variants if not side.ended}
-    )
-
-
-def _bots_ratio(
-    experiment: Experiment, variants: Sequence[VariantReadout], bots: Sequence[Marked]
-) -> SampleRatio | None:
-    """Bots against the shares: if a version gets no clicks from its heaviest users, they look like bots."""
-    weights = _weights(experiment, variants)
-    users = {name: sum(each.users for each in bots if each.variant == name) for name in weights}
-    return sample_ratio(weights, users, OF_FEW)
-
-
-def _weights(experiment: Experiment, variants: Sequence[VariantReadout]) -> dict[str, float]:
-    """Shares of the variants that still get users: a challenger that has left gets none."""
-    shares = exact_shares(experiment)
-    remaining = [side.name for side in variants if not side.ended]
-    total = sum(shares[name] for name in remaining)
-    return {name: shares[name] / total for name in remaining}
 
 
 def _preference(sums: Sums, look: Look) -> Preference | None:

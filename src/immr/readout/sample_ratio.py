@@ -15,7 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from immr.experiment.assignment import exact_shares
+from immr.experiment.definition import Experiment
 from immr.machine.wording import counted
+from immr.readout.bots import Marked
 from immr.types import in_a_sentence
 
 ALPHA = 0.003  # probability of ever withholding a sound test; relevant mismatches are found anyway
@@ -57,6 +60,26 @@ class SampleRatio:
             for name, expected in self.expected.items()
         )
         return f"{counts} (p = {self.p_value:.2g})"
+
+
+def users_ratio(experiment: Experiment, users: Mapping[str, int]) -> SampleRatio | None:
+    """Test the users of the variants that still get any: a challenger that has left gets none."""
+    weights = _weights(experiment)
+    return sample_ratio(weights, {name: users[name] for name in weights})
+
+
+def bots_ratio(experiment: Experiment, bots: Sequence[Marked]) -> SampleRatio | None:
+    """Test the bots: if a version gets no clicks from its heaviest users, they look like bots."""
+    weights = _weights(experiment)
+    counts = {name: sum(each.users for each in bots if each.variant == name) for name in weights}
+    return sample_ratio(weights, counts, OF_FEW)
+
+
+def _weights(experiment: Experiment) -> dict[str, float]:
+    shares = exact_shares(experiment)
+    names = [side.name for side in experiment.variants if not side.ended]
+    total = sum(shares[name] for name in names)
+    return {name: shares[name] / total for name in names}
 
 
 def sample_ratio(
