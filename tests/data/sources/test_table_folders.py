@@ -7,6 +7,7 @@ import pytest
 from immr.data.contract import ITEMS
 from immr.data.sources.locations import Location
 from immr.data.sources.shop import Shop
+from immr.data.validation.check import check
 from immr.errors import ContractError
 from tests.data.sources.test_shop import admitted, write
 
@@ -87,3 +88,16 @@ def test_a_folder_without_the_catalogue_says_what_it_has(tmp_path: Path, files: 
         (tmp_path / name).write_text("a,b\n1,2\n")
     with pytest.raises(ContractError, match=says):
         Shop.catalogue(tmp_path).table(ITEMS)
+
+
+@pytest.mark.parametrize("name", ["items-2.csv", "items/more.csv"])
+def test_a_part_that_is_a_link_to_nothing_is_not_left_out(tmp_path: Path, name: str) -> None:
+    header = "item_id,title,description,category,image,price,updated_at\n"
+    (tmp_path / "items").mkdir()
+    first = tmp_path / (name.replace("-2", "-1") if "-" in name else "items/first.csv")
+    first.write_text(header + "a,Tea,,All,a.jpg,1,2025-01-01\n")
+    (tmp_path / "items" / "a.jpg").symlink_to("/nowhere")  # a picture, which is checked later
+    assert check(tmp_path)[0].sampled == 1
+    (tmp_path / name).symlink_to("/nowhere")
+    error = check(tmp_path)[0].error
+    assert f"{tmp_path}/{name}" in error and "No such file" in error

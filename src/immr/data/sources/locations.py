@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -161,15 +162,18 @@ class Location:
     def files(self, recursive: bool = False) -> list[Location]:
         """The files of a folder, in the order of their paths; none if it does not exist or cannot be listed.
 
-        Folders below it whose name begins with "." or "_" are skipped, as Spark's `_temporary`.
+        Folders below it whose name begins with "." or "_" are skipped, as Spark's `_temporary`. A link to a file
+        that is missing is one of them, so that a part of a table is not left out in silence.
         """
         if self._is_web:
             return []
         selector = fs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
         found = self._asked(lambda: self.filesystem.get_file_info(selector))
-        shown = (info for info in found if info.type == fs.FileType.File and not self._is_hidden(info.path))
-        files = sorted(shown, key=lambda info: info.path)
-        return [self._below(info.path, _state(info)) for info in files]
+        there = [self._below(info.path, _state(info)) for info in found if info.type == fs.FileType.File]
+        if isinstance(self.filesystem, fs.LocalFileSystem):  # Arrow does not list them
+            there += [self._below(path) for path in _links_to_nothing(self.path, recursive)]
+        shown = (file for file in there if not self._is_hidden(file.path))
+        return sorted(shown, key=lambda file: file.path)
 
     def first_files(self) -> list[Location]:
         """The files of a folder, or of the first folder below it that has any.
@@ -250,6 +254,14 @@ class Location:
             elif _DENIED.search(str(error)):
                 hint = "check what the credentials may read and whether they have expired, and run this again"
             raise ContractError(f"{self.uri} cannot be read ({error}): {hint}") from error
+
+
+def _links_to_nothing(folder: str, recursive: bool) -> Iterator[str]:
+    for parent, _, names in os.walk(folder):
+        paths = (Path(parent, name) for name in names)
+        yield from (str(path) for path in paths if path.is_symlink() and not path.exists())
+        if not recursive:
+            return
 
 
 def _state(info: fs.FileInfo) -> str:
