@@ -124,3 +124,14 @@ def test_a_formula_that_keeps_zeros_is_its_text(tmp_path: Path) -> None:
 def test_signs_within_the_quotes_of_a_name_are_no_delimiters(tmp_path: Path) -> None:
     content = 'id;title;"size (L, B, H, in cm, or in)"\n1;a;"1,2,3"\n'
     assert rows_of(tmp_path / "a.csv", content)[0]["title"] == "a"
+
+
+@pytest.mark.parametrize("rows", [0, 100_000])
+@pytest.mark.parametrize("line", [b"8,K\xe4se,x\n", b"K\xe4se\n", b"8,K\xe4se\n"])
+def test_a_line_that_is_not_utf8_is_named_as_that_however_many_columns_it_has(
+    tmp_path: Path, line: bytes, rows: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_bytes(b"id,title\n" + b"1,a \xe2\x82\xac\n" * rows + line + b"9,b\n")
+    with pytest.raises(ContractError, match="another encoding than UTF-8"):
+        list(FilePart(Location.of(tmp_path / "a.csv")).batches())
+    assert "Exception ignored" not in capfd.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -167,3 +168,18 @@ def test_a_query_without_a_needed_column_is_named_also_without_rows(tmp_path: Pa
     nothing = shop(tmp_path, "SELECT Handle AS item_id FROM rows WHERE Status = 'none'")
     with pytest.raises(ContractError, match="has no column title"):
         admitted(nothing, tmp_path)
+
+
+def test_a_type_that_duckdb_does_not_know_is_named(tmp_path: Path) -> None:
+    wide = pa.array([Decimal("1." + "1" * 40)], pa.decimal256(60, 40))
+    pq.write_table(pa.table({"Handle": ["a"], "wide": wide}), tmp_path / "products.parquet")
+    [report] = check(
+        Shop.catalogue(tmp_path / "products.parquet", mapped(tmp_path, "[items]\nsql = 'FROM rows'\n"))
+    )
+    assert "items.sql fails" in report.error and "Decimal" in report.error
+    expression = '[items.columns]\ntitle = { sql = "wide::VARCHAR" }\n'
+    part = Shop.catalogue(tmp_path / "products.parquet", mapped(tmp_path, expression))
+    with pytest.raises(ContractError, match="Decimal"):
+        part.mapping.items.columns["title"].values(
+            pa.RecordBatch.from_pydict({"wide": wide}), "title", "here"
+        )

@@ -157,8 +157,8 @@ def _evaluated(expression: str, batch: pa.RecordBatch) -> pa.Array:
 
     with duckdb.connect(config={"enable_external_access": "false", "threads": "1"}) as base:
         base.execute("SET TimeZone = 'UTC'")
-        base.register("rows", pa.Table.from_batches([batch]))
         try:
+            base.register("rows", pa.Table.from_batches([batch]))
             table: Any = base.sql(f"SELECT TRY({expression}) AS value FROM rows").to_arrow_table()
         except duckdb.Error as error:
             raise ValueError(f"{expression}: {str(error).splitlines()[0]}") from error

@@ -40,10 +40,18 @@ def expression_for(column: str, values: pa.Array, field: str) -> str:
     return f"[each.{name} FOR each IN {quoted}]"
 
 
+def listed(values: pa.Array) -> list[Any]:
+    """The values in Python; none if it cannot express one, such as a time of an unknown zone or of the year 20000."""
+    try:
+        return values.to_pylist()
+    except (ValueError, OverflowError, KeyError):  # ValueError: not UTF-8; KeyError: an unknown zone
+        return []
+
+
 def _nested(values: pa.Array) -> list[Any]:
     """Lists and objects; None for what is neither."""
     return [
         value if isinstance(value, list | dict) else json_nested(str(value))
-        for value in values.to_pylist()
+        for value in listed(values)
         if value
     ]

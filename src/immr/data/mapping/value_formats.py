@@ -12,7 +12,7 @@ from immr.data.column_types import UnsuitableTypeError, convert, is_list
 from immr.data.contract import TIMESTAMP
 from immr.data.mapping.column_rule import ColumnRule, DecimalMark
 from immr.data.mapping.html_text import HTML
-from immr.data.mapping.object_fields import expression_for, objects_in
+from immr.data.mapping.object_fields import expression_for, listed, objects_in
 from immr.data.mapping.picture_lists import expression_for_objects
 from immr.data.mapping.times import FORMATS
 from immr.errors import ContractError
@@ -137,7 +137,7 @@ def _days_of_spreadsheets(column: str, values: pa.Array) -> list[ColumnRule]:
 def has_no_pictures(values: pa.Array) -> bool:
     """Whether every one of these values is missing, blank or an empty list."""
     return not any(
-        each if isinstance(each, list) else str(each or "").strip(" []") for each in values.to_pylist()
+        each if isinstance(each, list) else str(each or "").strip(" []") for each in listed(values)
     )
 
 
@@ -183,7 +183,7 @@ def _matches(values: pa.Array, pattern: str) -> bool:
 
 def _truth(column: str, values: pa.Array, pairs: Sequence[tuple[Words, Words]]) -> list[ColumnRule]:
     """The words for true and false that the column has, if it has only such words."""
-    words = {str(word).strip().lower() for word in values.unique().to_pylist() if word is not None}
+    words = {str(word).strip().lower() for word in listed(values.unique()) if word is not None}
     fitting = [pair for pair in pairs if words <= {*pair[0], *pair[1]}] or [
         pair for pair in pairs if words - {""} <= {*pair[0], *pair[1]}
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv as python_csv
 import re
 from collections import deque
@@ -109,11 +110,18 @@ class CsvRows:
         raise AssertionError("the last size raises")
 
     def _opened(self) -> pa.NativeFile:
-        """The content with quotes within quotes written twice, where the file has a backslash before them."""
+        """The content with quotes within quotes written twice, where the file has a backslash before them.
+
+        Reading it raises UnicodeDecodeError where it should be UTF-8 and is not.
+        """
         ends_a_value = re.escape(f'{self._delimiter}"\r\n')
         if self.encoding.startswith("utf-16") or not re.search(rf'\\"[^{ends_a_value}]', self._text):
-            return self.stream()
-        return pa.TransformInputStream(self.stream(), _QuotesTwice())
+            return self._checked()
+        return pa.TransformInputStream(self._checked(), _QuotesTwice())
+
+    def _checked(self) -> pa.NativeFile:
+        is_utf8 = self.encoding.startswith("utf-8")
+        return pa.TransformInputStream(self.stream(), _Utf8()) if is_utf8 else self.stream()
 
     def _opened_with_end(self) -> pa.NativeFile:
         if b"\n".decode(self.encoding, errors="ignore") != "\n":  # UTF-16
@@ -143,8 +151,6 @@ class CsvRows:
     def _parsed(self, block_size: int) -> Iterator[tuple[pa.RecordBatch, bool]]:
         """Rows, and whether they can be split into columns."""
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(self._header, pa.string()))
-        if self.encoding == "utf-8":
-            as_text.check_utf8 = True
         malformed = deque[str]()
         options = self._options(malformed, block_size)
         with csv.open_csv(self._opened_with_end(), convert_options=as_text, **options) as reader:
@@ -214,6 +220,22 @@ class _QuotesTwice:
 def _as_doubled(escape: re.Match[bytes]) -> bytes:
     pairs, is_odd = divmod(len(escape[1]), 2)
     return b"\\" * pairs + (b'""' if is_odd else b'"')
+
+
+class _Utf8:
+    """Refuses other bytes before Arrow's parser meets them: its handler of malformed lines cannot take them."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def __call__(self, content: Any) -> bytes:
+        """The next piece as it is; the last is empty.
+
+        Raises:
+            UnicodeDecodeError: It is not UTF-8.
+        """
+        self._decoder.decode(content, final=not content)
+        return bytes(content)
 
 
 class _Ended:

@@ -107,8 +107,8 @@ class QueriedPart:
 
     def _insert(self, base: duckdb.DuckDBPyConnection, batch: pa.RecordBatch, there: list[str]) -> None:
         """Add rows; `there` are the table's columns, which may differ by file, and in JSON lines by row."""
-        base.register("batch", batch)
         with self._explained():
+            base.register("batch", batch)
             if not there:
                 base.execute("CREATE TABLE rows AS SELECT * FROM batch LIMIT 0")
                 there += base.table("rows").columns
