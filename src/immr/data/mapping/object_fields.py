@@ -43,7 +43,7 @@ def expression_for(column: str, values: pa.Array, field: str) -> str:
 def listed(values: pa.Array) -> list[Any]:
     """The values in Python; none if it cannot express one, such as a time of an unknown zone or of the year 20000."""
     try:
-        return values.to_pylist()
+        return list(values.to_pylist())
     except (ValueError, OverflowError, KeyError):  # ValueError: not UTF-8; KeyError: an unknown zone
         return []
 
