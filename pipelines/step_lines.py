@@ -13,7 +13,9 @@ _COLOURS = re.compile(r"\x1b\[\d+m")
 _STARTED = re.compile(r" - INFO - Executing task '(?P<task>[\w-]+)'")
 _ENDED = re.compile(r" - (INFO|ERROR) - Task '[\w-]+' finished with status (?P<status>\w+)")
 _RUN = re.compile(r"\s+\"run\": \"(?P<run>[\w-]+)\",?")  # among the step's inputs
-_PROGRESS = re.compile(r"(?:\[KFP Executor [^\]]*\]: )?(?P<progress>\S.*: [\d,]+( of [\d,]+)? \w+, .*/s.*)")
+# a line of `immr.machine.progress_bar`
+_COUNT, _TIME = r"[\d,]+( of [\d,]+)? \w+, .*/s.*", r"[\d.]+ (s|min|h) so far"
+_PROGRESS = re.compile(rf"(?:\[KFP Executor [^\]]*\]: )?(?P<progress>\S.*: ({_COUNT}|{_TIME}))")
 _NOT_OURS = re.compile(r"\[KFP Executor |[{}]|\S+:\d+: \w*Warning: |\d\d:\d\d:\d\d\.\d{3} - |-+$")
 _KEPT_LINES = 5
 _FOUND_NOTHING = ("finish",)  # its page repeats what the other steps found

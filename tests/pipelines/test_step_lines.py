@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 
+import pytest
+
+from immr.machine import progress_bar
 from pipelines.step_lines import StepLines
+from tests.support.patience import until
 
 GOVERN = """\
 21:02:24.997 - INFO - Running pipeline: \x1b[95m'immr-refresh'\x1b[0m
@@ -51,6 +56,21 @@ def test_a_step_is_a_line_with_its_state_time_and_finding() -> None:
         "refresh[7] govern done, 0 s: 81 classes",
     ]
     assert shown(GOVERN + DONE, io.StringIO(), "12 photos")[-1] == "refresh[7] govern done, 0 s: 12 photos"
+
+
+def test_work_without_units_is_progress_not_a_finding(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "immr")
+    monkeypatch.setattr(progress_bar, "_FIRST_AFTER_S", 0.0)
+    with progress_bar.elapsed("counting clicks"):
+        until(lambda: caplog.messages)
+    [line] = caplog.messages
+    for printed in (f"    {line}\n", f"    [KFP Executor 2026-11-28 21:02:30,000 INFO]: {line}\n"):
+        assert shown(GOVERN + printed + DONE, io.StringIO())[-2:] == [
+            f"refresh[7] govern: {line}",
+            "refresh[7] govern done, 0 s: 81 classes",
+        ]
 
 
 def test_a_failed_step_ends_with_its_error() -> None:
