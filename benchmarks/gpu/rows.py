@@ -36,12 +36,14 @@ class Report:
     def __init__(
         self, file: Path | None, group: str, deadline: float, resume: bool = False, row_s: float = ROW_S
     ):
-        """Args:
-        file: of all groups; written before and after each row.
-        group: its name there.
-        deadline: by `time.monotonic`; no row starts after it.
-        resume: keep the rows that the file has of this group, and do not repeat them.
-        row_s: a row that takes longer ends the process.
+        """Begin with the rows that the file has, or with none.
+
+        Args:
+            file: of all groups; written before and after each row.
+            group: its name there.
+            deadline: by `time.monotonic`; no row starts after it.
+            resume: keep the rows that the file has of this group, and do not repeat them.
+            row_s: a row that takes longer ends the process.
         """
         self._file, self._group, self._deadline, self._row_s = file, group, deadline, row_s
         self.rows: list[dict[str, Any]] = read(file)["groups"].get(group, []) if resume else []

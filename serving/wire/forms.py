@@ -74,7 +74,7 @@ class SearchForm:
         kind = media_type(content_type)
         if kind == JSON:
             values, photos = _without_photos(read_json(body))
-            return cls(body, forwarded, "", values, photos, _names(query))
+            return cls(body, forwarded, "", values, photos, _names_in(query))
         if kind.startswith("image/"):
             return cls(body, forwarded, query, _query_fields(query), (memoryview(body),))
         if kind != _MULTIPART:
@@ -83,7 +83,7 @@ class SearchForm:
         parts.read(_boundary(content_type))
         photos = tuple(part.content() for part in parts.by_name.pop(PHOTO, []))
         values = {name: _texts(name, of) for name, of in parts.by_name.items()}
-        return cls(body, forwarded, "", values, photos, _names(query))
+        return cls(body, forwarded, "", values, photos, _names_in(query))
 
 
 def pick(headers: Mapping[str, str], *names: str) -> dict[str, str]:
@@ -137,7 +137,7 @@ def _query_fields(query: str) -> dict[str, str | list[str]]:
     return found
 
 
-def _names(query: str) -> tuple[str, ...]:
+def _names_in(query: str) -> tuple[str, ...]:
     return tuple(name for name, _ in parse_qsl(query, keep_blank_values=True)) if query else ()
 
 
@@ -182,7 +182,7 @@ class _Parts:
         self._body = body
         self._view = memoryview(body)
         self._part = _Part()
-        self._parts = 0
+        self._begun = 0
         self._is_complete = False
 
     def read(self, boundary: bytes) -> None:
@@ -203,8 +203,8 @@ class _Parts:
             raise _malformed("Its end is missing, as if it had been cut off.")
 
     def _begin(self) -> None:
-        self._parts += 1
-        if self._parts > _MAX_PARTS:
+        self._begun += 1
+        if self._begun > _MAX_PARTS:
             raise _malformed(f"It has more than {_MAX_PARTS} parts.")
         self._part = _Part()
 

@@ -59,7 +59,7 @@ class NameOtherOrigins:
     """
 
     def __init__(self, app: ASGIApp, origins: str = "") -> None:
-        """Args: the application, and the origins that may call it, as for `cors`."""
+        """`origins` may call the application, as for `cors`."""
         self._app = app
         self._listed = _listed(origins)
         self._named: set[str] = set()

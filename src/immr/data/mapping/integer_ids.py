@@ -22,8 +22,10 @@ class IntegerIds:
     """
 
     def __init__(self, column: Callable[[str], Iterable[pa.Array]]) -> None:
-        """Args:
-        column: All values of a column; called once for each column in which a `17.0` occurs.
+        """Look at no value yet.
+
+        Args:
+            column: All values of a column; called once for each column in which a `17.0` occurs.
         """
         self._column = column
         self._are_whole: dict[str, bool] = {}

@@ -78,11 +78,13 @@ class TorchEncoder:
     batch = 64
 
     def __init__(self, recipe: ModelRecipe, weights: Path | None, device: Any, workers: int = 1):
-        """Args:
-        recipe: names the encoder and its image size.
-        weights: of a fine-tuned encoder.
-        device: of torch.
-        workers: as in `FrozenEncoder`.
+        """Load the encoder.
+
+        Args:
+            recipe: names the encoder and its image size.
+            weights: of a fine-tuned encoder.
+            device: of torch.
+            workers: as in `FrozenEncoder`.
         """
         import torch
 

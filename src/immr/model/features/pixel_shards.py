@@ -172,12 +172,14 @@ class ShardedPixels:
         places_N4: npt.NDArray[np.int64],
         pool: ThreadPoolExecutor,
     ):
-        """Args:
-        folder: of the shards.
-        names: of the shards.
-        shards_N: which of `names` holds each picture.
-        places_N4: offset, height, width and checksum.
-        pool: its threads send the requests.
+        """Open no shard yet.
+
+        Args:
+            folder: of the shards.
+            names: of the shards.
+            shards_N: which of `names` holds each picture.
+            places_N4: offset, height, width and checksum.
+            pool: its threads send the requests.
         """
         self._folder, self._names, self._pool = folder, names, pool
         self._shards_N, self._places_N4 = shards_N, places_N4

@@ -60,11 +60,13 @@ class PixelCache:
     """Pictures with a short side of `side_px`."""
 
     def __init__(self, cache_dir: Path, side_px: int, framing: FramingName = "centre", url: str = ""):
-        """Args:
-        cache_dir: pictures are kept below it, unless there is a URL.
-        side_px: the short side.
-        framing: what is kept of a picture.
-        url: keep shards below it, in `file://`, `s3://` or `gs://`.
+        """Open or create the store.
+
+        Args:
+            cache_dir: pictures are kept below it, unless there is a URL.
+            side_px: the short side.
+            framing: what is kept of a picture.
+            url: keep shards below it, in `file://`, `s3://` or `gs://`.
 
         Raises:
             ContractError: no file system understands the URL.

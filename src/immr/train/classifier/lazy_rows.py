@@ -26,10 +26,12 @@ class LazyRows:
     """
 
     def __init__(self, rows_RD: Tensor, optimizer: RowOptimizer, seed: int = 0):
-        """Args:
-        rows_RD: float32, float64 or bfloat16; updated in place.
-        optimizer: moves the rows.
-        seed: of the rounding; must differ by rank.
+        """Begin with rows that have missed no step.
+
+        Args:
+            rows_RD: float32, float64 or bfloat16; updated in place.
+            optimizer: moves the rows.
+            seed: of the rounding; must differ by rank.
         """
         self.rows_RD, self.optimizer, self.seed = rows_RD, optimizer, seed
         (count, dim), dtype, device = rows_RD.shape, rows_RD.dtype, rows_RD.device

@@ -27,11 +27,13 @@ class AugmentedInputs:
     def __init__(
         self, arrays: TrainingArrays, squares: AugmentedPictures, encoder: Encoder, in_bfloat16: bool
     ):
-        """Args:
-        arrays: on the device of the encoder.
-        squares: the pictures of a step.
-        encoder: trained or not.
-        in_bfloat16: compute its products in bfloat16.
+        """Join the inputs of a step from features and pictures.
+
+        Args:
+            arrays: on the device of the encoder.
+            squares: the pictures of a step.
+            encoder: trained or not.
+            in_bfloat16: compute its products in bfloat16.
         """
         self._arrays, self._squares, self._encoder, self._in_bfloat16 = arrays, squares, encoder, in_bfloat16
 

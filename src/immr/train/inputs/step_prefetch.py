@@ -17,9 +17,11 @@ class Prefetched(Generic[R]):
     """The result of some work for each step, in the order of the steps."""
 
     def __init__(self, work: Callable[[Rows, int], R], most: int):
-        """Args:
-        work: for a step's rows and number; must be safe in threads.
-        most: steps that may be prepared or waiting. With 0, work is done when its result is requested.
+        """Start the threads.
+
+        Args:
+            work: for a step's rows and number; must be safe in threads.
+            most: steps that may be prepared or waiting. With 0, work is done when its result is requested.
         """
         self._work, self._most = work, most
         self._pool = ThreadPoolExecutor(max(1, most))

@@ -52,12 +52,14 @@ class FusedStep:
     def __init__(
         self, shard: Shard, rows: LazyRows, rate: float, softmax: FusedSoftmax, recorder: GraphRecorder | None
     ):
-        """Args:
-        shard: the classes of this rank.
-        rows: their rows and optimizer.
-        rate: share of the rows in a step's softmax.
-        softmax: of a step.
-        recorder: records the pieces; ignored if there are several ranks, whose messages are not recorded.
+        """Record nothing yet.
+
+        Args:
+            shard: the classes of this rank.
+            rows: their rows and optimizer.
+            rate: share of the rows in a step's softmax.
+            softmax: of a step.
+            recorder: records the pieces; ignored if there are several ranks, whose messages are not recorded.
         """
         self._shard, self._rate, self._softmax = shard, rate, softmax
         self._rows = FusedRows(rows)
