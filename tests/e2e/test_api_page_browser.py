@@ -127,6 +127,30 @@ def test_a_developer_follows_the_docs(page: Page, settings: Settings, tmp_path: 
     log.close()
 
 
+def test_groups_by_keyboard_on_a_phone(page: Page, settings: Settings) -> None:
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.get_by_label("one per category").evaluate("box => { box.value = 'shade'; }")
+    page.get_by_label("Words").fill("thing")
+    page.get_by_label("one per category").focus()
+    page.keyboard.press("Space")
+    with page.expect_response("**/v1/search") as response:
+        page.keyboard.press("Enter")
+    hits = response.value.json()["hits"]
+    assert sorted(str(hit["group"]) for hit in hits) == ["None", "cold", "warm"]
+    expect(page.locator("li")).to_have_count(3)
+    expect(page.locator("li a")).to_have_count(5)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is cut off"
+
+    [warm] = [hit for hit in hits if hit["group"] == "warm"]
+    page.get_by_role("link", name=warm["members"][0]["title"]).focus()
+    page.keyboard.press("Enter")
+    assert page.url.endswith(f"#{warm['members'][0]['item_id']}")
+    log = connect(settings).events
+    until(lambda: any(row["clicked"] for row in log.joined().to_pylist()))
+    assert {row["item_id"] for row in log.joined().to_pylist() if row["clicked"]} == {warm["item_id"]}
+    log.close()
+
+
 def test_words_alone_and_what_is_refused(page: Page, tmp_path: Path) -> None:
     page.get_by_label("Words").fill("yellow")
     page.get_by_label("Highest price").fill("0.01")

@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -310,6 +311,38 @@ def test_a_grouped_search_reads_features_of_the_best_items_of_each_group(
         answer = searcher.page(rows_ND[0], Wanted(10, group_by="category"), Cursor())
     assert sorted(str(hit.group) for hit in answer.hits) == ["c0", "c1", "c2", "c3"]
     assert all(len(hit.members) == 3 for hit in answer.hits) and features.read_items == 12
+
+
+def test_a_ranker_orders_groups_by_the_true_ranks_of_their_items(
+    encoder: OnnxQueryEncoder, tmp_path: Path
+) -> None:
+    """Only some candidates of a block are ranked; they keep their ranks by similarity."""
+    items = [Item(f"i{n}", "", "", f"c{n % 9}", "", 1.0, datetime(2026, 1, 1, tzinfo=UTC)) for n in range(90)]
+    rows_ND = np.random.default_rng(1).normal(size=(90, 8)).astype(np.float32)
+    rows_ND /= np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    version = ModelVersion("shop", 1, "key", "run", 8, "prep", "manifest", "concept")
+    index = QdrantIndex(f"edge://{tmp_path}/index")
+    index.build(version, items, rows_ND)
+    first_rank = names({}).index("first_rank")
+    ranker = Ranker({}, RankingRecipe(), 0.1, Trees([Tree([first_rank], [5.5], [True], [1], [0.0, 2.0])]))
+    with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
+        for k, query_D in product((1, 2, 4, 9), rows_ND[::30]):
+            searcher = Searcher(encoder, collection, KnownFeatures({}), RankingRecipe(), ranker=ranker)
+            wanted = Wanted(k, group_by="category")
+            answers = [searcher.page(query_D, wanted, Cursor())]
+            while (following := answers[-1].following) is not None:
+                answers.append(searcher.page(query_D, wanted, following))
+            hits = [hit for answer in answers for hit in answer.hits]
+            assert sorted(hit.group or "" for hit in hits) == [f"c{n}" for n in range(9)]
+            assert searcher.page(query_D, replace(wanted, filters=Filters("nowhere")), Cursor()).hits == []
+            rank_of = {each.item_id: rank for rank, each in enumerate(collection.search(query_D, 90), 1)}
+            assert [hit.score_parts["learned"] for hit in hits] == pytest.approx(
+                [0.2 * (rank_of[hit.item_id] > 5) for hit in hits]
+            )
+            assert all(len({hit.item_id, *(each.item_id for each in hit.members)}) == 4 for hit in hits)
+            for answer in answers:
+                scores = [hit.score for hit in answer.hits]
+                assert scores == sorted(scores, reverse=True) or k == 9
 
 
 class CountsCandidates:

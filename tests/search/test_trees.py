@@ -26,3 +26,7 @@ def test_trees_of_different_sizes_add_up() -> None:
 
 def test_no_trees_add_nothing() -> None:
     assert Trees([]).predict(np.ones((3, 2))).tolist() == [0, 0, 0]
+
+
+def test_no_rows_get_no_sums() -> None:
+    assert Trees([SMALL]).predict(np.ones((0, 2))).tolist() == []

@@ -76,7 +76,7 @@ class Trees:
     def predict(self, signals_NF: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(N,) sums over all trees."""
         rows, count = len(signals_NF), len(self.trees)
-        if not count or not self._signals_M.size:
+        if not rows or not self._signals_M.size:
             return np.full(rows, self._values_TL.sum())
         given_MN = signals_NF.T[self._signals_M]
         left_MN = given_MN <= self._thresholds_M[:, None]  # False for NaN
