@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from immr.machine.capacity import GIB
-from immr.model.encoders.by_name import image_encoder_spec
+from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
 from immr.model.features.text_features import document_text
 from immr.model.model_recipe import ModelRecipe
 from immr.recipes import RECIPES
@@ -38,6 +38,17 @@ def test_fine_tuning_and_processes_need_more():
 
     one, two = (need(1, [ITEM], MODEL, replace(TRAIN, processes=count)).memory_bytes for count in (1, 2))
     assert one < two < need(1, [ITEM], MODEL, grocery().train).memory_bytes
+
+
+def test_each_process_has_the_text_encoder_in_memory_if_the_fusion_reads_texts() -> None:
+    with_text = replace(MODEL, fusion="concept_slots")
+    more = [
+        need(1, [ITEM], with_text, replace(TRAIN, processes=count)).memory_bytes
+        - need(1, [ITEM], MODEL, replace(TRAIN, processes=count)).memory_bytes
+        for count in (1, 2)
+    ]
+    weights = text_encoder_spec(MODEL.text_encoder).weights_bytes
+    assert weights > 80e6 and weights < more[0] < weights + GIB and more[1] == pytest.approx(2 * more[0])
 
 
 def test_towers_that_only_fine_tuning_trains_need_features_of_a_sample_of_the_photos():

@@ -45,6 +45,12 @@ class TextEncoderSpec:
     dim: int  # E
 
     @property
+    def weights_bytes(self) -> int:
+        """The size of the weights on disk."""
+        weights = [*self.folder.glob("*.safetensors")] or [*self.folder.glob("pytorch_model*.bin")]
+        return sum(file.stat().st_size for file in weights)
+
+    @property
     def hash(self) -> str:
         """Changes with the name and the content of weights and tokenizer."""
         files = [self.folder / file for file in _TEXT_FILES if (self.folder / file).is_file()]

@@ -15,6 +15,7 @@ from immr.types import Item
 
 _LAUNCHER, _RANK = 0.6 * GIB, 0.7 * GIB  # Python with torch
 _ENCODER = 0.6 * GIB  # fine-tuning holds it with its gradients
+_TEXT_ENCODER = 0.25 * GIB  # its library and a batch of texts; the weights come on top
 _PHOTO, _ITEM = 700, 3_000  # bytes of a row as Python objects
 _HALF, _FLOAT = 2, 4
 _LETTERS_PER_TOKEN = 4
@@ -34,9 +35,10 @@ def need(photos: int, items: Sequence[Item], model: ModelRecipe, train: TrainRec
     batch = (train.batch_size + train.document_batch_size) * train.processes
     classifier = _FLOAT * count * (_ROWS * model.dim + _TEMPORARIES * batch * train.rate_of(count))
     objects = train.processes * (_PHOTO * photos + _ITEM * count)
-    memory = (
-        _LAUNCHER + train.processes * (_RANK + (_ENCODER if train.fine_tune else 0)) + objects + classifier
-    )
+    encoders = _ENCODER if train.fine_tune else 0.0
+    if fusion.uses_text:
+        encoders += _TEXT_ENCODER + text.weights_bytes
+    memory = _LAUNCHER + train.processes * (_RANK + encoders) + objects + classifier
     return Need(
         memory,
         2 * features,  # the cache, and the arrays of this training
