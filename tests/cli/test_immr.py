@@ -3,8 +3,10 @@
 import importlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from immr.cli import app
+from immr.cli import app, application
 from immr.cli.application import COMMANDS
 from immr.cli.help import EARLIER_COMMANDS
 from immr.settings import Settings
@@ -161,3 +163,20 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
         )
     assert done.returncode == 1
     assert "No space left on device: free some space" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_database_on_a_full_disk_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the journal of fetched pictures; it came out as a traceback."""
+
+    def fill() -> None:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.execute("PRAGMA max_page_count = 2")
+            database.execute("CREATE TABLE urls AS SELECT zeroblob(100000)")
+
+    monkeypatch.setattr(application, "app", fill)
+    with pytest.raises(SystemExit) as end:
+        application.run()
+    assert end.value.code == 1
+    assert "database or disk is full: free some space, then run it again" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import sqlite3
 import sys
 from collections import UserDict
 from importlib import import_module
@@ -168,6 +169,10 @@ def run() -> None:
             app()
     except ImmrError as error:
         _fail(error, str(error))
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
+        _fail(error, f"a database below IMMR_HOME: {error}: free some space, then run it again")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):  # often without the file's name
             _fail(

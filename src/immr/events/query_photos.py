@@ -6,6 +6,7 @@ Photos may show people and homes, so by default they are not kept. Kept photos a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -73,13 +74,20 @@ class PhotoStore:
         with self._locked(fcntl.LOCK_SH):
             if not path.is_file():
                 write_atomically(path, content)
-            handle = os.open(self._index, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                # one write, so that lines of several processes never interleave
-                os.write(handle, _line(sent))
-            finally:
-                os.close(handle)
+            self._append(_line(sent))
         return path
+
+    def _append(self, line: bytes) -> None:
+        """One write, so that lines of several processes never interleave; a full disk may cut a line short."""
+        handle = os.open(self._index, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(handle).st_size
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            if os.write(handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._index))
+        finally:
+            os.close(handle)
 
     @contextmanager
     def on_disk(self) -> Iterator[Path]:

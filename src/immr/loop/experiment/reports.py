@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -50,10 +51,13 @@ def last_report(parts: Parts, watched: Watched, ending: Sequence[TestEvent]) -> 
         return ""
 
 
-def keep_report(parts: Parts, page: str, events: Sequence[TestEvent]) -> None:
+def keep_report(parts: Parts, page: str, events: Sequence[TestEvent]) -> bool:
     """Keep the page of the test that ended with these events; mark kept pages of promotions that were rolled back.
 
     A file that cannot be written is logged.
+
+    Returns:
+        False if the disk is full, so that a later call can do it.
     """
     from immr.readout.formats.report import mark_rollback
 
@@ -66,3 +70,6 @@ def keep_report(parts: Parts, page: str, events: Sequence[TestEvent]) -> None:
                 write_atomically(kept, mark_rollback(kept.read_text(encoding="utf-8"), event))
         except OSError as error:
             log.warning("the report %s was not written: %s", kept, error)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return False
+    return True

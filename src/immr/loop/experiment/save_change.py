@@ -109,7 +109,8 @@ def complete_change(parts: Parts) -> None:
             write_atomically(marker, json.dumps(intended | {"readouts": tries - 1}))
             events, page = _read_out(parts, events)
         add_missing(parts.settings.history_file, events)
-        keep_report(parts, page, events)
+        if not keep_report(parts, page, events):
+            return  # the next command tries again
         for alert in intended.get("alerts", ()):
             parts.alerts.send(Alert(**alert))
     marker.unlink()
