@@ -445,6 +445,12 @@ def one_line(value: Any) -> Any:
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
+def test_replicas_of_mlflow_create_the_tables_one_at_a_time() -> None:
+    mlflow = named("production", "Deployment", "mlflow")["spec"]
+    (container,) = mlflow["template"]["spec"]["containers"]
+    assert mlflow["replicas"] > 1 and container["args"][:2] == ["-m", "immr.registry.server"]
+
+
 def test_components_build_too() -> None:
     """Includes components that only users' own overlays use."""
     schemas.needed()
