@@ -100,6 +100,7 @@ def test_operators_that_the_settings_use_are_needed(fake: FakeApi) -> None:
     del fake.kinds["external.metrics.k8s.io/v1beta1"]  # its definitions are there, but it does not run
     (metrics,) = (one for one in examine_cluster(fake_api.client_of(fake), scaled) if not one.ok)
     assert metrics.what == "KEDA's metrics (externalmetrics)" and metrics.found == "not found"
+    assert metrics.remedy.startswith("check that KEDA runs")
     fake.kinds["trainer.kubeflow.org/v1alpha1"] = fake.kinds.pop("kubeflow.org/v1") and ("trainjobs",)
     fake.put("trainingruntimes", {"metadata": {"name": "immr-training", "namespace": "immr"}})
     assert list(wrong(fake)) == ["JobSet, for TrainJobs (jobsets)"]

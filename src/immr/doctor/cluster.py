@@ -38,6 +38,7 @@ class Operator:
     version: str
     plurals: tuple[str, ...]
     needed: bool = True
+    remedy: str = ""  # empty: install it
 
 
 OPERATORS = (
@@ -53,7 +54,14 @@ OPERATORS = (
     ),
     Operator("KEDA, for in_flight_target", "keda.sh", "v1alpha1", ("scaledobjects",), needed=False),
     # its definitions outlive it: only a running KEDA answers here
-    Operator("KEDA's metrics", "external.metrics.k8s.io", "v1beta1", ("externalmetrics",), needed=False),
+    Operator(
+        "KEDA's metrics",
+        "external.metrics.k8s.io",
+        "v1beta1",
+        ("externalmetrics",),
+        needed=False,
+        remedy="check that KEDA runs: kubectl get apiservice v1beta1.external.metrics.k8s.io",
+    ),
     Operator("JobSet, for TrainJobs", "jobset.x-k8s.io", "v1alpha2", ("jobsets",), needed=False),
     Operator("metrics-server, for autoscaling", "metrics.k8s.io", "v1beta1", ("pods",), needed=False),
     Operator("Strimzi", "kafka.strimzi.io", "v1", ("kafkas", "kafkanodepools"), needed=False),
@@ -190,7 +198,8 @@ def _operator(calls: _ApiCalls, operator: Operator) -> Finding:
         return version
 
     what = f"{operator.name} ({', '.join(operator.plurals)})"
-    finding = calls.finding(what, has_kinds, f"install {operator.name}, which serves {version} ({_DOCS})")
+    remedy = operator.remedy or f"install {operator.name}, which serves {version} ({_DOCS})"
+    finding = calls.finding(what, has_kinds, remedy)
     if not finding.ok and not operator.needed:
         return Finding(what, True, f"{finding.found}; only needed if an overlay uses it", "")
     return finding
