@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
@@ -41,6 +43,28 @@ def test_a_single_call_gives_up_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="does not answer"):
         retried(server)
     assert server.now_s <= retries.PATIENCE_S
+
+
+def test_an_operator_that_moves_to_another_node_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run failed because Trainer's pod had been drained half a minute before the step created its job."""
+    away = ApiException(status=500)
+    away.body = json.dumps(
+        {"message": 'failed calling webhook "trainjob": no endpoints available for service "trainer"'}
+    )
+    server = Server(monkeypatch, *[away] * 9)
+    assert retried(server) == "answer"
+    assert retries.PATIENCE_S < 60 < server.now_s < retries.WEBHOOK_PATIENCE_S
+    (warning,) = (one.message for one in caplog.records if one.levelname == "WARNING")
+    assert (
+        "no endpoints available" in warning
+        and "is the operator that this webhook belongs to running?" in warning
+    )
+    server = Server(monkeypatch, *[away] * 100)
+    with pytest.raises(ApiException):
+        retried(server)
+    assert server.now_s <= retries.WEBHOOK_PATIENCE_S
 
 
 def test_a_refusal_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

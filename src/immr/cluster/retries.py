@@ -22,6 +22,8 @@ PATIENCE_S = 15.0
 """How long a call is retried: long enough for a busy server, short if the address is wrong."""
 LONG_PATIENCE_S = 600.0
 """The same while waiting for an object to become ready, which must survive an outage of minutes."""
+WEBHOOK_PATIENCE_S = 180.0
+"""The same while an operator's webhook does not answer: it is rolled out, or moves to another node."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 15.0
 _TRANSIENT = (429, 500, 502, 503, 504)
 _REMEDIES = {
@@ -38,7 +40,8 @@ def retried(
 ) -> Answer:
     """Make an idempotent call; retry while the server is busy, unreachable or answers 5xx.
 
-    The pause doubles from `first_wait_s` up to 15 s; a `Retry-After` header takes precedence.
+    The pause doubles from `first_wait_s` up to 15 s; a `Retry-After` header takes precedence. If an operator's webhook
+    does not answer, the call is retried for three minutes.
 
     Raises:
         ApiException: The API refused, or still answered with a transient error after `patience_s`.
@@ -47,15 +50,20 @@ def retried(
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 
-    deadline, wait_s = time.monotonic() + patience_s, first_wait_s
+    began, wait_s = time.monotonic(), first_wait_s
+    deadline = began + patience_s
     while True:
         pause_s = wait_s
         try:
             return call()
         except ApiException as error:
             pause_s = _retry_after_s(error, wait_s)
+            if without_webhook := "failed calling webhook" in str(error.body):
+                deadline = max(deadline, began + WEBHOOK_PATIENCE_S)
             if error.status not in _TRANSIENT or time.monotonic() + pause_s > deadline:
                 raise
+            if without_webhook and wait_s == first_wait_s:
+                log.warning("%s", describe(error, "waiting for an operator"))
             log.info(
                 "the Kubernetes API returned %d %s; retrying in %.1f s", error.status, error.reason, pause_s
             )
@@ -89,6 +97,8 @@ def describe(error: Exception, doing: str) -> str:
         message = ""
     message = message or str(getattr(error, "reason", ""))
     remedy = _REMEDIES.get(status, "try again later, or check the API server's log")
+    if "failed calling webhook" in message:
+        remedy = "is the operator that this webhook belongs to running?"
     if "admission webhook" in message:  # which also answers 403
         remedy = "correct or install what it names; `immr doctor --cluster` lists what is missing"
     return f"{doing}: the Kubernetes API answers {status}, {message}; {remedy}"
