@@ -40,8 +40,8 @@ def retried(
 ) -> Answer:
     """Make an idempotent call; retry while the server is busy, unreachable or answers 5xx.
 
-    The pause doubles from `first_wait_s` up to 15 s; a `Retry-After` header takes precedence. If an operator's webhook
-    does not answer, the call is retried for three minutes.
+    The pause doubles from `first_wait_s` up to 15 s; a `Retry-After` header takes precedence. If an operator's
+    webhook does not answer, the call is retried for `WEBHOOK_PATIENCE_S`.
 
     Raises:
         ApiException: The API refused, or still answered with a transient error after `patience_s`.
