@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from immr.doctor.cluster import OPERATORS, PERMISSIONS, examine_cluster
+from immr.doctor.cluster import PERMISSIONS, examine_cluster
 from immr.doctor.finding import Finding
+from immr.doctor.operators import OPERATORS
 from immr.settings import Settings
 from tests.cluster.test_api import kubeconfig
 from tests.k8s import fake_api

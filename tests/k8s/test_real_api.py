@@ -24,7 +24,8 @@ from immr.cluster.api import Kind
 from immr.cluster.retries import describe
 from immr.deploy.inference_service import ServingShape
 from immr.deploy.kserve import ROLES, KserveDeployer
-from immr.doctor.cluster import OPERATORS, examine_cluster
+from immr.doctor.cluster import examine_cluster
+from immr.doctor.operators import OPERATORS
 from immr.errors import DeployError, TrainingError
 from immr.launch.kubeflow.job_shape import JobShape
 from immr.launch.kubeflow.kubeflow_launcher import KubeflowLauncher

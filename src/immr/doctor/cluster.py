@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from immr.cluster.api import own_namespace
 from immr.cluster.retries import describe
 from immr.doctor.finding import Finding
+from immr.doctor.operators import OPERATORS, Operator, as_used
 from immr.doctor.pipelines import PATH as _WORKFLOW_DEFAULTS
 from immr.doctor.pipelines import REMEDY as _RETRIES_REMEDY
 from immr.doctor.pipelines import retries_of
@@ -28,46 +29,6 @@ _DOCS = "docs/kubernetes.md"
 _NOT_ALLOWED = "no permission to read it"
 _OLDEST, _OLDEST_WITH_IMAGES = (1, 32), (1, 33)  # required by KServe 0.20, and by images as volumes
 
-
-@dataclass(frozen=True)
-class Operator:
-    """API kinds of a third-party operator, in the version that IMMR uses."""
-
-    name: str
-    group: str
-    version: str
-    plurals: tuple[str, ...]
-    needed: bool = True
-    remedy: str = ""  # empty: install it
-
-
-OPERATORS = (
-    Operator("KServe 0.20", "serving.kserve.io", "v1beta1", ("inferenceservices",)),
-    Operator("KServe 0.20", "serving.kserve.io", "v1alpha1", ("servingruntimes",)),
-    Operator("Kubeflow Pipelines 2.17", "argoproj.io", "v1alpha1", ("workflows",)),
-    Operator("Gateway API", "gateway.networking.k8s.io", "v1", ("gateways", "httproutes")),
-    Operator(
-        "Prometheus operator",
-        "monitoring.coreos.com",
-        "v1",
-        ("servicemonitors", "podmonitors", "prometheusrules"),
-    ),
-    Operator("KEDA, for in_flight_target", "keda.sh", "v1alpha1", ("scaledobjects",), needed=False),
-    # its definitions outlive it: only a running KEDA answers here
-    Operator(
-        "KEDA's metrics",
-        "external.metrics.k8s.io",
-        "v1beta1",
-        ("externalmetrics",),
-        needed=False,
-        remedy="check that KEDA runs: kubectl get apiservice v1beta1.external.metrics.k8s.io",
-    ),
-    Operator("JobSet, for TrainJobs", "jobset.x-k8s.io", "v1alpha2", ("jobsets",), needed=False),
-    Operator("metrics-server, for autoscaling", "metrics.k8s.io", "v1beta1", ("pods",), needed=False),
-    Operator("Strimzi", "kafka.strimzi.io", "v1", ("kafkas", "kafkanodepools"), needed=False),
-    Operator("Spark operator", "sparkoperator.k8s.io", "v1beta2", ("sparkapplications",), needed=False),
-    Operator("Kueue", "kueue.x-k8s.io", "v1beta1", ("localqueues",), needed=False),
-)
 
 # what pipeline steps call (k8s/base/accounts/pipeline-role.yaml): group, resource, subresource, verbs
 PERMISSIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
@@ -97,7 +58,7 @@ def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
     return [
         server,
         training,
-        *(_operator(calls, _as_used(one, settings, training.found)) for one in OPERATORS),
+        *(_operator(calls, as_used(one, settings, training.found)) for one in OPERATORS),
         _retries(calls),
         *_permissions(calls, namespace, training.found),
         *_objects(calls, namespace, training.found),
@@ -173,18 +134,6 @@ def _training(calls: _ApiCalls, operator: str) -> Finding:
 
     remedy = f"install the training operator 1.9 or Kubeflow Trainer 2.3 ({_DOCS})"
     return calls.finding("operator of training", chosen, remedy)
-
-
-def _as_used(operator: Operator, settings: Settings, training: str) -> Operator:
-    """The operator, needed if the settings or the operator of training use it."""
-    deploying = query_of(settings.deploy_url)
-    scales_by_searches = deploying.get("in_flight_target", "0") != "0"
-    used = {
-        "keda.sh": scales_by_searches,
-        "external.metrics.k8s.io": scales_by_searches,
-        "jobset.x-k8s.io": training.startswith(TrainJobs.name),
-    }
-    return replace(operator, needed=operator.needed or used.get(operator.group, False))
 
 
 def _operator(calls: _ApiCalls, operator: Operator) -> Finding:
