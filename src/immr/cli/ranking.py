@@ -56,9 +56,10 @@ def materialize(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute features of items, and of users for a personal ranker, from clicks; write them to the online store.
+    """Compute features from clicks, and write them to the online store.
 
-    Those of items count the click log's last seven days.
+    Items get their price, stock, and the impressions and clicks of the last seven days; users get features only for a
+    personal ranker.
 
     Example: immr materialize training-set my-shop --events
     """
