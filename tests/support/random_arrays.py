@@ -91,4 +91,4 @@ def move_to(trainer: Trainer, world: World) -> None:
     )
     shard = Shard(trainer.arrays.class_count, MODEL.dim, world, trainer.recipe.seed)
     trainer.classifier = make_classifier(trainer.recipe, shard)
-    trainer._forget()
+    trainer._empty_memory()
