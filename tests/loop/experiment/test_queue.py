@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -286,3 +287,12 @@ def test_a_version_that_cannot_start_holds_up_no_other(
     assert begun is not None and [side.model_version for side in begun.challengers] == ["immr-4"]
     [waiting] = queue.waiting(several)
     assert waiting.version.model_version == "immr-3" and "the gate stopped it" in waiting.version.problem
+
+
+def test_a_version_whose_killed_start_left_it_in_the_queue_is_not_tested_twice(parts: Parts) -> None:
+    """It started once more after it had lost its test."""
+    start(parts)
+    entry = queue.WaitingVersion("immr-2", "immr-search:immr-2", 0.5, datetime.now(UTC))
+    save_queue(load_queue(parts.settings.queue_file).add(entry), parts.settings.queue_file)
+    assert queue.advance(parts) is None
+    assert load_queue(parts.settings.queue_file).versions == ()

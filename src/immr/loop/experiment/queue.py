@@ -184,7 +184,14 @@ def advance(parts: Parts) -> Experiment | None:
 def advance_locked(parts: Parts) -> Experiment | None:
     """`advance` for callers that hold the experiment's lock. A failure is noted in the queue."""
     queue = load_queue(parts.settings.queue_file)
-    if queue.held or not queue.versions or running_test(parts) is not None:
+    if (running := running_test(parts)) is not None:
+        left = queue
+        for each in running.remaining:  # a start that was killed; else it would be tested again
+            left = left.without(each.model_version)
+        if left != queue:
+            save_queue(left, parts.settings.queue_file)
+        return None
+    if queue.held or not queue.versions:
         return None
     chosen = queue.newest(parts.settings.challengers)
     states = [_prepare(parts, version) for version in chosen]
