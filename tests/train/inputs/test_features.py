@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from immr.errors import ImageError
+from immr.errors import ImageError, TrainingError
 from immr.model.features.image_features import ImageFeatures
 from immr.model.features.views import view_names
 from immr.train.inputs import features
@@ -66,3 +66,22 @@ def test_a_sample_of_photos_is_spread_evenly_and_only_its_features_are_computed(
         list(every.picture_hashes.values()), view_names(1)
     )
     assert len(computed) == 4 + 5  # and the documents' pictures
+
+
+def test_a_training_set_of_one_class_is_refused(tmp_path, cache_dir):
+    """It was trained without a word, on a loss of zero."""
+    one_class = tiny_training_set.write(tmp_path, unseen=frozenset(range(1, 6)))
+    with pytest.raises(TrainingError, match=r"all items .* are in one class.*add other items"):
+        arrays(one_class, cache_dir)
+
+
+def test_photos_of_one_class_are_reported(tmp_path, cache_dir, caplog):
+    training_set = tiny_training_set.write(tmp_path, photos_per_class=1)
+    photos = training_set.queries
+    training_set.__dict__["queries"] = photos[:1]
+    arrays(training_set, cache_dir)
+    training_set.__dict__["queries"] = photos
+    assert "all photos show the same class" in caplog.text
+    caplog.clear()
+    arrays(training_set, cache_dir)
+    assert not caplog.text

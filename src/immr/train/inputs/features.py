@@ -5,6 +5,7 @@ Shapes: N photos, V views, F image features, M items.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from immr.model.model_recipe import ModelRecipe
 from immr.train.inputs.hashes import shared_hashes
 from immr.train.world import World
 from immr.types import Item
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def training_arrays(
             standardize towers that only fine-tuning trains. None: of all photos.
 
     Raises:
-        TrainingError: there are no photos or no items.
+        TrainingError: there are no photos, no items, or only one class.
         ImageError: a photo cannot be read.
     """
     row_of = _rows_of_classes(training_set)
@@ -93,6 +96,15 @@ def training_arrays(
         raise TrainingError(
             f"{training_set.folder} has {counted(len(queries), 'photo')} and {counted(len(items), 'item')}, but "
             "training needs both: its report.html shows where they were dropped"
+        )
+    if len(row_of) < 2:
+        raise TrainingError(
+            f"all items of {training_set.folder} are in one class, but training learns to tell classes apart: add "
+            "other items, or search without training (`immr start`)"
+        )
+    if world.leads and len({query.class_id for query in queries}) == 1:
+        _log.warning(
+            "all photos show the same class: collect clicks on other items, or it will be found too often"
         )
     images = [query.image for query in queries]
     of_documents = [item.image for item in items] if fusion_of(recipe).uses_picture else []
