@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from immr.data.training_set import TrainingSet
+from immr.data.training_set import LabelledPhoto, TrainingSet
 from immr.errors import TrainingError
 from immr.machine.wording import counted
 from immr.model.encoders.onnx_graph import encoder_graph
@@ -92,16 +92,7 @@ def training_arrays(
         if class_id in row_of
     ]
     items, names = [item for item, _ in learned], view_names(views)
-    if not queries or not items:
-        raise TrainingError(
-            f"{training_set.folder} has {counted(len(queries), 'photo')} and {counted(len(items), 'item')}, but "
-            "training needs both: its report.html shows where they were dropped"
-        )
-    if len(row_of) < 2:
-        raise TrainingError(
-            f"all items of {training_set.folder} are in one class, but training learns to tell classes apart: add "
-            "other items, or search without training (`immr start`)"
-        )
+    _check(training_set, queries, items, row_of)
     if world.leads and len({query.class_id for query in queries}) == 1:
         _log.warning(
             "all photos show the same class: collect clicks on other items, or it will be found too often"
@@ -123,6 +114,24 @@ def training_arrays(
         picture_hashes=hashes,
         class_count=len(row_of),
     )
+
+
+def _check(
+    training_set: TrainingSet,
+    queries: Sequence[LabelledPhoto],
+    items: Sequence[Item],
+    row_of: Mapping[int, int],
+) -> None:
+    if not queries or not items:
+        raise TrainingError(
+            f"{training_set.folder} has {counted(len(queries), 'photo')} and {counted(len(items), 'item')}, but "
+            "training needs both: its report.html shows where they were dropped"
+        )
+    if len(row_of) < 2:
+        raise TrainingError(
+            f"all items of {training_set.folder} are in one class, but training learns to tell classes apart: add "
+            "other items, or search without training (`immr start`)"
+        )
 
 
 def _features(
