@@ -338,3 +338,34 @@ def test_variants_in_rows_become_one_item(tmp_path: Path) -> None:
         "a": ("Tee", 9.0),
         "b": ("Cap", 7.0),
     }
+
+
+def test_an_id_without_gaps_is_preferred(tmp_path: Path) -> None:
+    header = "id,sku,name,description,category,image,price,updated\n"
+    rows = [
+        f"{number},{sku},Tee,,Shirts,a.jpg,9,2025-03-14\n" for number, sku in enumerate(["a", "", "c"], 1)
+    ]
+    (tmp_path / "export.csv").write_text(header + "".join(rows))
+    assert 'item_id = "id"' in proposed_mapping(check(tmp_path / "export.csv"))
+    (tmp_path / "export.csv").write_text(header + rows[0] + rows[2])
+    assert 'item_id = "sku"' in proposed_mapping(check(tmp_path / "export.csv"))
+
+
+@pytest.mark.parametrize("column", ["stock", "category"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([["a"]]),
+        pa.array([2**60], pa.date64()),
+        pa.array([2**62], pa.timestamp("us")),
+        pa.array([1], pa.timestamp("us", "Mars/Phobos")),
+        pa.array([Decimal("1." + "1" * 40)], pa.decimal256(60, 40)),
+        pa.array([b"\xed\xa0\x80"]).cast(pa.string(), safe=False),
+    ],
+)
+def test_any_type_in_any_column_is_checked(tmp_path: Path, column: str, values: pa.Array) -> None:
+    names = [*ITEMS.needed, "stock", "images"]
+    table = pa.table({name: values if name == column else pa.array(["1"]) for name in names})
+    pq.write_table(table, tmp_path / "items.parquet")
+    (tmp_path / "map.toml").write_text(proposed_mapping(check(tmp_path / "items.parquet")))
+    assert check(Shop.of(tmp_path / "items.parquet", tmp_path / "map.toml"))

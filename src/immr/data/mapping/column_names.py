@@ -64,6 +64,12 @@ def similar_columns(
     return _matched(wanted, there, (_same, _usual, _qualified, close))
 
 
+def usual_columns(name: str, there: Sequence[str]) -> list[str]:
+    """The shop's columns that have this name or a usual other name of it, best first."""
+    by_plain = {_plain(column): column for column in reversed(there)}
+    return [by_plain[each] for each in (_plain(name), *_NAMES[name].split()) if each in by_plain]
+
+
 def known_columns(wanted: Sequence[str], there: Sequence[str]) -> dict[str, str]:
     """The same without names that are only similar."""
     return _matched(wanted, there, (_same, _usual, _qualified))

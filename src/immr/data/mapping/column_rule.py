@@ -82,7 +82,7 @@ class ColumnRule:
             found = (
                 self._pictures(batch, name) if self._has_lists(name) else self._read(self._raw(batch), name)
             )
-        except (pa.ArrowException, ValueError, KeyError, TypeError, ImportError) as error:
+        except (pa.ArrowException, ValueError, OverflowError, KeyError, TypeError, ImportError) as error:
             raise ContractError(
                 f"{place}: the mapping of {name} does not fit its values ({error}): correct it"
             ) from error

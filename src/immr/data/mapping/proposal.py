@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from immr.data import attributes
 from immr.data.contract import TableContract
-from immr.data.mapping.column_names import known_columns, similar_columns
+from immr.data.mapping.column_names import known_columns, similar_columns, usual_columns
 from immr.data.mapping.column_rule import ColumnRule
+from immr.data.mapping.object_fields import listed
 from immr.data.mapping.shop_map import TableMap
 from immr.data.mapping.value_formats import has_no_pictures, picture_rules, reading_of
 
@@ -68,6 +69,7 @@ def propose(
     names = [column.name for column in columns]
     found = similar_columns(names, there, contract.may_lack | _NEVER_SIMILAR)
     known = known_columns(names, there)
+    found |= _complete_id(found, there, sample)
     rules, notes = dict[str, ColumnRule](), list[str]()
     for wanted in columns:
         name = wanted.name
@@ -89,6 +91,21 @@ def propose(
             without = ", or add price = { value = 0 } below if there are no prices" * (name == "price")
             notes.append(f"{name}: no such column was found; name one{without}")
     return replace(MappingProposal.of(place), rules=rules, notes=notes)
+
+
+def _complete_id(
+    found: Mapping[str, str], there: Sequence[str], sample: pa.RecordBatch | None
+) -> dict[str, str]:
+    """Another column for `item_id`, if the one found lacks values that the other has, as a shop's SKUs may."""
+    if sample is None or "item_id" not in found:
+        return {}
+
+    def gaps(column: str) -> int:
+        return sum(value is None or not str(value).strip() for value in listed(sample.column(column)))
+
+    columns = [found["item_id"], *usual_columns("item_id", there)]
+    usable = [column for column in columns if column in sample.schema.names]
+    return {"item_id": min(usable, key=gaps)} if usable else {}
 
 
 def one_row_for_each_item(proposal: MappingProposal, sample: pa.RecordBatch) -> MappingProposal:

@@ -183,7 +183,7 @@ def _matches(values: pa.Array, pattern: str) -> bool:
 
 def _truth(column: str, values: pa.Array, pairs: Sequence[tuple[Words, Words]]) -> list[ColumnRule]:
     """The words for true and false that the column has, if it has only such words."""
-    words = {str(word).strip().lower() for word in listed(values.unique()) if word is not None}
+    words = {str(word).strip().lower() for word in listed(values) if word is not None}
     fitting = [pair for pair in pairs if words <= {*pair[0], *pair[1]}] or [
         pair for pair in pairs if words - {""} <= {*pair[0], *pair[1]}
     ]

@@ -18,7 +18,7 @@ import pyarrow.csv as csv
 from immr.data.sources.table_parts import MALFORMED
 from immr.errors import ContractError
 
-BLOCKS = (2**20, 2**24, 2**28)
+BLOCKS = (2**20, 2**24, 2**26)
 """Bytes that Arrow parses at a time. A row must fit, so the next is taken for a file with a longer one."""
 TOO_LONG = "straddling object"
 """In Arrow's message about a row that does not fit."""
