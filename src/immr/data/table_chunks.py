@@ -131,7 +131,7 @@ def printed(value: pa.Scalar, form: Callable[[Any], str] = repr) -> str:
     """A value as text, whatever it is: a time that Python cannot express is described by its type."""
     try:
         return form(value.as_py())
-    except (OverflowError, ValueError):  # or bytes that are not UTF-8
+    except (OverflowError, ValueError, KeyError):  # or of an unknown zone, or bytes that are not UTF-8
         return f"a {value.type} that cannot be printed"
 
 

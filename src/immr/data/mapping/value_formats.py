@@ -305,5 +305,5 @@ def _first(values: pa.Array) -> Any:
     valid = values.drop_null()
     try:
         return valid[0].as_py() if len(valid) else None
-    except (OverflowError, ValueError):  # a time that Python cannot express, or not UTF-8
+    except (OverflowError, ValueError, KeyError):  # a time that Python cannot express, or not UTF-8
         return f"a {values.type}"
