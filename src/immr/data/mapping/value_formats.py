@@ -258,7 +258,10 @@ def _units(values: pa.Array) -> list[Any]:
 def _holds(values: pa.Array, separator: str) -> bool:
     if is_list(values.type):
         return separator == ">"
-    texts = pc.cast(values, pa.string())
+    try:
+        texts = pc.cast(values, pa.string())
+    except pa.ArrowException:  # a time of an unknown zone
+        return False
     listed = separator == ">" and pc.any(pc.starts_with(texts, "[")).as_py()
     return bool(listed or pc.any(pc.match_substring(texts, separator)).as_py())
 
