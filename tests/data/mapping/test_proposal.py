@@ -351,7 +351,7 @@ def test_an_id_without_gaps_is_preferred(tmp_path: Path) -> None:
     assert 'item_id = "sku"' in proposed_mapping(check(tmp_path / "export.csv"))
 
 
-@pytest.mark.parametrize("column", ["stock", "category"])
+@pytest.mark.parametrize("column", ["item_id", "stock", "category"])
 @pytest.mark.parametrize(
     "values",
     [

@@ -121,7 +121,7 @@ def one_row_for_each_item(proposal: MappingProposal, sample: pa.RecordBatch) -> 
     if not rule.column or rule.column not in sample.schema.names:
         return proposal
     ids = sample.column(rule.column).drop_null()
-    if len(ids) - len(ids.unique()) < _MANY_REPEAT * len(ids):
+    if len(ids) - len(set(map(str, listed(ids)))) < _MANY_REPEAT * len(ids) or not listed(ids):
         return proposal
     key = '"' + rule.column.replace('"', '""') + '"'
     is_text = all(pa.types.is_string(kind) for kind in sample.schema.types)
