@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -204,6 +205,46 @@ def test_appending_recovers_after_a_disk_error(tmp_path: Path, opened: Opener) -
     (tmp_path / "away").rename(tmp_path / "waiting")
     journal.append(shown("last"))
     assert drain(journal) == [*(f"q{number}" for number in range(taken)), "last"]
+
+
+class Interrupted(io.FileIO):
+    """A file of the journal that changes between two reads of it."""
+
+    def __init__(self, path: Path, meanwhile: Callable[[], None]) -> None:
+        super().__init__(path)
+        self.meanwhile: Callable[[], None] | None = meanwhile
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer) or 0
+        if count and self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        return count
+
+
+def test_a_click_on_a_full_disk_is_not_mixed_with_the_fragment_of_another_event(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fragment that was cut off again, and a click that took its place, were read as one broken line."""
+    journal = opened(tmp_path)
+    journal.append(shown("q1"))
+    (path,) = (tmp_path / "0").glob("*.jsonl")
+    before = path.stat().st_size
+
+    def another_event_takes_its_place() -> None:
+        os.truncate(path, before)
+        journal.append(clicked("q1"))
+
+    def fragment_is_written(self: Path, mode: str) -> io.BufferedReader:
+        os.write(journal._writing, b'{"search":{"query_id":"q2"')
+        return io.BufferedReader(Interrupted(self, another_event_takes_its_place))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", fragment_is_written)
+        batch = journal.next(10)
+    assert (batch.entries, batch.broken) == ([shown("q1")], [])
+    journal.delivered(batch)
+    assert journal.next(10).entries == [clicked("q1")]
 
 
 WRITER = """

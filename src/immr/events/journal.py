@@ -119,6 +119,9 @@ class EventJournal:
         """
         with self._lock:
             files, offset = list(self._files), self._read_to
+            complete = (
+                self._path(files[-1]).stat().st_size
+            )  # beyond it, a full disk may leave fragments for a moment
         batch, size = Batch([], [], files[0], offset), 0
         for file in files:
             offset = offset if file == files[0] else 0
@@ -127,7 +130,9 @@ class EventJournal:
                 for line in content:
                     if len(batch.entries) == limit or size > _BATCH_BYTES:
                         return Batch(batch.entries, batch.broken, file, offset)
-                    if not line.endswith(b"\n"):  # its process died, or is still writing it
+                    if not line.endswith(b"\n"):  # its process died
+                        break
+                    if file == files[-1] and offset + len(line) > complete:
                         break
                     try:
                         batch.entries.append(from_line(line))

@@ -174,6 +174,8 @@ def report(ledger: Ledger, logged: Collection[str], out: Callable[[str], object]
         out(f"| {what} | {found} | {'yes' if good else '**no**'} |")
     for at_s, reason in ledger.failures[:20]:
         out(f"failed search at {at_s:.0f} s: {reason}")
+    for query_id in sorted(ledger.acknowledged - set(logged))[:20]:
+        out(f"lost click: {query_id}")
     return all(good for _, _, good in verdict)
 
 

@@ -135,7 +135,9 @@ def test_each_loss_is_named(wrong: str) -> None:
         ledger.searches.clear()
     bad = {what: found for what, found, fine in ledger.verdict({"q1"}) if not fine}
     assert len(bad) == 1
-    assert not chaos.report(ledger, {"q1"}, lambda line: None)
+    printed: list[str] = []
+    assert not chaos.report(ledger, {"q1"}, printed.append)
+    assert ("lost click: q2" in printed) == (wrong == "click")
     if wrong == "back":
         assert bad == {"everything back within 120 s": "1 of 2; not: node drained"}
 
