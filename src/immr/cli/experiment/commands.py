@@ -231,7 +231,6 @@ def _note_next(parts: Parts) -> None:
         )
 
 
-@app.command("watch")
 @experiment_app.command("decide")
 def experiment_decide(
     ctx: typer.Context,
@@ -271,6 +270,13 @@ def experiment_decide(
     running = running_test(parts)
     if apply and (running is None or running.salt != watched.experiment.salt):
         _note_next(parts)
+
+
+# the same command as a verb of the loop
+app.command(
+    "watch",
+    help=(experiment_decide.__doc__ or "").replace("Example: immr experiment decide", "Example: immr watch"),
+)(experiment_decide)
 
 
 def _decide_until_done(parts: Parts, apply: bool, every_s: int) -> watch_verb.Watched:
