@@ -18,7 +18,7 @@ def begin(parts: Parts, variants: Sequence[Variant]) -> None:
     """Start the test of these versions; its shoppers come within a minute, so it has no minimum duration."""
     started = datetime.now(UTC)
     experiment = Experiment(
-        f"demo-{started:%Y%m%d-%H%M%S}", SALT, tuple(variants), started=started, min_days=0.0
+        f"demo-{started:%Y%m%d-%H%M%S}", SALT, tuple(variants), started=started, min_days=0
     )
     save_change(parts, experiment, events_of(experiment, "started"))
     parts.settings.queue_file.unlink(missing_ok=True)

@@ -53,6 +53,11 @@ def load(path: Path) -> Experiment:
     return replace(experiment, variants=tuple(in_order))
 
 
+def as_read_back(experiment: Experiment) -> Experiment:
+    """The experiment as `load` would give it after `save`: numbers of shares are floats."""
+    return _FILE.validate_json(_FILE.dump_json(experiment))
+
+
 def _fault(error: ValidationError) -> str:
     """The first fault: where it is, what is wrong, and the value."""
     first = error.errors(include_url=False)[0]

@@ -7,12 +7,13 @@ from dataclasses import asdict
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment
+from immr.experiment.file import as_read_back
 from immr.storage import fingerprint
 
 
 def revision_of(experiment: Experiment) -> str:
     """Changes with everything in the file: test, versions, shares, state, previous champion."""
-    content = json.dumps(asdict(experiment), sort_keys=True, default=str)
+    content = json.dumps(asdict(as_read_back(experiment)), sort_keys=True, default=str)
     return fingerprint.of_bytes(content.encode())[:16]
 
 
