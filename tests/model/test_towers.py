@@ -121,6 +121,36 @@ def test_the_plain_part_uses_orthonormal_principal_directions():
     assert torch.equal(basis_CF, _fitted().query.transform.basis_CF)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_training_begins_with_the_principal_components(shared):
+    """Projections began at random, in which a few photos had to be learned by heart."""
+    towers = _fitted(shared_projection=shared, dim=8, plain_dim=8).eval()
+    for transform in (towers.query.transform, towers.document.transform):
+        torch.testing.assert_close(transform.project.weight, transform.basis_CF)
+        assert not transform.project.bias.any()
+    photos_BF = torch.randn(5, F)
+    query_BD = towers.query(photos_BF)
+    torch.testing.assert_close(query_BD[:, :8] / 0.7**0.5, towers.query.transform.plain(photos_BF))
+
+
+def test_photos_of_the_largest_class_do_not_set_the_statistics_alone():
+    generator = torch.Generator().manual_seed(0)
+    large_BF, small_BF = (
+        torch.randn(count, F, generator=generator) + shift for count, shift in ((90, 1.0), (10, 0.0))
+    )
+    pictures_BF = torch.randn(20, F, generator=generator)
+    even, weighted, repeated = (Towers(_image_only()) for _ in range(3))
+    photos_BF = torch.cat([large_BF, small_BF])
+    even.fit(photos_BF, pictures_BF)
+    weighted.fit(photos_BF, pictures_BF, torch.tensor([1.0] * 90 + [9.0] * 10))
+    repeated.fit(torch.cat([large_BF, small_BF.repeat(9, 1)]), pictures_BF)
+    means = [float(towers.query.transform.mean_F.mean()) for towers in (even, weighted, repeated)]
+    assert means == pytest.approx([0.9, 0.5, 0.5], abs=0.02)
+    torch.testing.assert_close(
+        weighted.query.transform.deviation_F, repeated.query.transform.deviation_F, atol=0.15, rtol=0
+    )
+
+
 def test_fewer_pictures_than_components_leave_the_rest_zero():
     towers = Towers(dataclasses.replace(MODEL, plain_dim=50)).eval()
     towers.fit(torch.randn(6, F), torch.randn(0, F))

@@ -26,7 +26,13 @@ COLOURS = {
 }
 MODEL = ModelRecipe(image_size_px=64, dim=16, plain_dim=8, concepts=4, max_tokens=16)
 TRAIN = TrainRecipe(
-    processes=1, epochs=4, batch_size=8, views=2, checkpoint_every_steps=8, checkpoint_every_s=0.0
+    processes=1,
+    epochs=4,
+    least_steps=0,
+    batch_size=8,
+    views=2,
+    checkpoint_every_steps=8,
+    checkpoint_every_s=0.0,
 )
 
 

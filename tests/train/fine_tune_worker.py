@@ -20,6 +20,7 @@ BATCH = 8  # photos and documents of all ranks
 def gradients(training_set: TrainingSet, cache_dir: Path, world: World) -> list[torch.Tensor]:
     """Of this rank's first step, for what is learned of encoder and towers."""
     tune = FineTuneRecipe(
+        least_steps=0,
         image_size_px=32,
         batch_size=BATCH // world.size,
         document_batch_size=4 // world.size,

@@ -23,7 +23,13 @@ from immr.train.world import World, world_from_environment
 from tests.support.tiny_training_set import MODEL, TRAIN
 
 TUNE = FineTuneRecipe(
-    epochs=1, image_size_px=32, batch_size=4, document_batch_size=2, frozen_stages=6, stage_decay=0.8
+    epochs=1,
+    least_steps=0,
+    image_size_px=32,
+    batch_size=4,
+    document_batch_size=2,
+    frozen_stages=6,
+    stage_decay=0.8,
 )
 REPLICATED = dataclasses.replace(TRAIN, epochs=1, fine_tune=TUNE, checkpoint_every_steps=2)
 SHARDED = dataclasses.replace(REPLICATED, fine_tune=dataclasses.replace(TUNE, encoder_parallel="fsdp2"))

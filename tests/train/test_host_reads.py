@@ -63,7 +63,9 @@ def test_a_step_needs_no_host_read(arrays, monkeypatch, changes):
 
 
 def test_a_step_with_the_encoder_needs_no_host_read(arrays, tmp_path, monkeypatch):
-    tune = FineTuneRecipe(image_size_px=32, batch_size=4, document_batch_size=2, frozen_stages=6)
+    tune = FineTuneRecipe(
+        least_steps=0, image_size_px=32, batch_size=4, document_batch_size=2, frozen_stages=6
+    )
     recipe = dataclasses.replace(TRAIN, fine_tune=tune)
     trainer = Trainer(arrays, MODEL, recipe, World())
     trainer.stage = fine_tuning(arrays, trainer.towers, recipe, tmp_path, World())

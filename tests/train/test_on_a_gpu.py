@@ -97,6 +97,7 @@ def test_a_step_on_frozen_features(arrays, monkeypatch, changes):
 )
 def test_a_step_of_fine_tuning(arrays, monkeypatch, tmp_path, augmentation, is_compiled):
     tune = FineTuneRecipe(
+        least_steps=0,
         image_size_px=32,
         batch_size=4,
         document_batch_size=2,
@@ -141,7 +142,7 @@ def test_a_step_of_fine_tuning(arrays, monkeypatch, tmp_path, augmentation, is_c
     ],
 )
 def test_the_encoder_is_compiled_for_many_steps(changes, steps, expected):
-    recipe, plan = FineTuneRecipe(epochs=2, **changes), Mock(steps_per_epoch=steps)
+    recipe, plan = FineTuneRecipe(epochs=2, least_steps=0, **changes), Mock(steps_per_epoch=steps)
     assert stages._is_compiled(recipe, plan) is expected
 
 

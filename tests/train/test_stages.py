@@ -14,20 +14,23 @@ from immr.model.documents import encode_documents
 from immr.model.encoders.by_name import load_image_encoder
 from immr.model.model_card import IMAGE_ENCODER
 from immr.model.query_encoder import OnnxQueryEncoder
+from immr.train import stages
 from immr.train.checkpoint import Checkpoints
 from immr.train.fine_tune_recipe import FineTuneRecipe
-from immr.train.inputs.batches import Rows
+from immr.train.inputs.batches import BatchPlan, Rows
 from immr.train.inputs.features import TrainingArrays, training_arrays
 from immr.train.job import TrainJob, run
 from immr.train.loop import Trainer
 from immr.train.optimization.depthwise import use_fast_gradients
 from immr.train.stages import fine_tuning, heads
+from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 from tests.support.tiny_training_set import MODEL, TRAIN
 from tests.train import fine_tune_worker, ranks
 
 TUNE = FineTuneRecipe(
     epochs=2,
+    least_steps=0,
     image_size_px=32,
     batch_size=6,
     document_batch_size=3,
@@ -201,3 +204,13 @@ def test_on_a_cpu_depthwise_convolutions_have_fast_gradients(arrays, cache_dir):
     towers, _ = heads(arrays, MODEL, RECIPE, World())
     network = fine_tuning(arrays, towers, RECIPE, cache_dir, World()).network
     assert use_fast_gradients(network) == 0, "they were replaced already"
+
+
+@pytest.mark.parametrize(
+    ("photos", "epochs", "expected"), [(5, 25, 300), (5, 0, 0), (100, 25, 38), (10_000, 25, 25)]
+)
+def test_few_photos_have_more_epochs(photos: int, epochs: int, expected: int) -> None:
+    """The recipe `grocery` took 25 steps on 5 photos."""
+    recipe = TrainRecipe(epochs=epochs, batch_size=12, least_steps=300)
+    plan = BatchPlan(photos, 10, 1, recipe.batch_size, recipe.document_batch_size, 0, World())
+    assert stages._epochs(recipe, plan) == expected

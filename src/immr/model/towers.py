@@ -80,17 +80,21 @@ class Transform(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(feature_dim, dim)
 
-    def fit(self, features_BF: Tensor) -> None:
+    def fit(self, features_BF: Tensor, weights_B: Tensor | None = None) -> None:
         """Set mean and deviation from this domain's features, of any size and precision.
 
         Few rows may agree in a feature by chance, so their variances are drawn towards the mean of all. Rows that are
         all the same, such as that of one item, keep their direction: they are not moved to zero.
         """
-        blocks, rows = torch.split(features_BF, _FITTED_ROWS), len(features_BF)
-        mean_F = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / rows
-        squares_F = torch.stack([(block.double() - mean_F).square().sum(0) for block in blocks]).sum(0)
+        shares_B = _shares(weights_B, features_BF)
+        blocks = list(zip(features_BF.split(_FITTED_ROWS), shares_B.split(_FITTED_ROWS), strict=True))
+        mean_F = torch.stack([share @ block.double() for block, share in blocks]).sum(0)
+        variance_F = torch.stack([share @ (block.double() - mean_F).square() for block, share in blocks]).sum(
+            0
+        )
+        rows = float(1 / shares_B.square().sum())  # as many as count, if their weights differ
         drawn = max(1 - rows / _FEW, 0)  # how many rows the mean counts for
-        variance_F = (squares_F + drawn * squares_F.mean() / rows) / (rows + drawn)
+        variance_F = (rows * variance_F + drawn * variance_F.mean()) / (rows + drawn)
         if variance_F.mean() <= _SAME * mean_F.square().mean():
             variance_F, mean_F = mean_F.square().mean().expand_as(mean_F), torch.zeros_like(mean_F)
         self.mean_F.copy_(mean_F)
@@ -217,24 +221,33 @@ class Towers(nn.Module):
         if recipe.shared_projection:
             self.document.transform.project = self.query.transform.project
 
-    def fit(self, photos_BF: Tensor, pictures_BF: Tensor) -> None:
-        """Set each domain's statistics, and the plain part's components from both domains.
+    def fit(self, photos_BF: Tensor, pictures_BF: Tensor, weights_B: Tensor | None = None) -> None:
+        """Set each domain's statistics, and the principal components of both domains together.
+
+        Training starts there: the learned projection begins as the components, so a few steps on a few photos cannot
+        be worse than none. From random projections, they were (docs/measurements/training.md).
 
         Args:
             photos_BF: features of photos.
             pictures_BF: features of catalogue pictures; may be empty.
+            weights_B: of the photos, so that the largest classes do not set the statistics alone.
         """
-        domains = [(self.query.transform, photos_BF), (self.document.transform, pictures_BF)]
-        there = [(transform, features_BF) for transform, features_BF in domains if len(features_BF)]
-        for transform, features_BF in there:
-            transform.fit(features_BF)
+        domains = [
+            (self.query.transform, photos_BF, _shares(weights_B, photos_BF)),
+            (self.document.transform, pictures_BF, _shares(None, pictures_BF)),
+        ]
+        there = [domain for domain in domains if len(domain[1])]
+        for transform, features_BF, shares_B in there:
+            transform.fit(features_BF, shares_B)
         plain_dim = len(self.query.transform.basis_CF)
-        if plain_dim:
-            basis_CF = _components(
-                [transform.standardized(_some(rows)) for transform, rows in there], plain_dim
-            )
-            for transform, _ in domains:
-                transform.basis_CF[: len(basis_CF)].copy_(basis_CF)
+        parts = [
+            (transform.standardized(_some(rows).float()), _some(shares)) for transform, rows, shares in there
+        ]
+        components_CF = _components(parts, max(plain_dim, self.recipe.dim))
+        for transform, *_ in domains:
+            _begin_with(transform.basis_CF, components_CF)
+            _begin_with(transform.project.weight.data, components_CF)
+            transform.project.bias.data.zero_()
 
     @classmethod
     def pretrained(cls, recipe: ModelRecipe, pictures_NF: Tensor) -> Towers:
@@ -252,12 +265,6 @@ class Towers(nn.Module):
         recipe.check_untrained()
         towers = cls(recipe)
         towers.fit(pictures_NF, pictures_NF)
-        transform = towers.query.transform
-        basis_CF = _components([transform.standardized(_some(pictures_NF))], recipe.dim)
-        with torch.no_grad():
-            transform.project.weight.zero_()
-            transform.project.weight[: len(basis_CF)].copy_(basis_CF)
-            transform.project.bias.zero_()
         return towers.eval()
 
     @classmethod
@@ -284,14 +291,33 @@ def _joined(learned_BD: Tensor, plain_BC: Tensor, plain_share: float) -> Tensor:
     return F.normalize(torch.cat(parts, dim=-1), dim=-1)
 
 
-def _some(features_BF: Tensor) -> Tensor:
-    """At most `_FITTED_ROWS` rows, evenly spaced, in float32."""
-    return features_BF[:: -(-len(features_BF) // _FITTED_ROWS)].float()
+def _some(rows_BX: Tensor) -> Tensor:
+    """At most `_FITTED_ROWS` rows, evenly spaced."""
+    return rows_BX[:: -(-len(rows_BX) // _FITTED_ROWS)]
 
 
-def _components(domains: list[Tensor], count: int) -> Tensor:
-    """The first principal directions (≤ count, F) of unit rows; each domain weighs the same."""
-    rows_BF = torch.cat([F.normalize(rows, dim=-1) / len(rows) ** 0.5 for rows in domains])
+def _shares(weights_B: Tensor | None, rows_BF: Tensor) -> Tensor:
+    """Weights that sum to 1, in float64; without any, each row weighs the same."""
+    if weights_B is None:
+        weights_B = torch.ones(len(rows_BF), device=rows_BF.device)
+    return weights_B.double() / weights_B.double().sum()
+
+
+def _begin_with(rows_DF: Tensor, components_CF: Tensor) -> None:
+    """Set the first rows to as many components as there are, and the rest to zero."""
+    count = min(len(rows_DF), len(components_CF))
+    rows_DF[:count].copy_(components_CF[:count])
+    rows_DF[count:].zero_()
+
+
+def _components(domains: list[tuple[Tensor, Tensor]], count: int) -> Tensor:
+    """The first principal directions (≤ count, F) of unit rows with weights; each domain weighs the same."""
+    rows_BF = torch.cat(
+        [
+            F.normalize(rows, dim=-1) * (shares / shares.sum()).sqrt()[:, None].float()
+            for rows, shares in domains
+        ]
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # randomized SVD (arXiv 0909.4061) starts at random
         wanted = min(count + _OVERSAMPLED, *rows_BF.shape)

@@ -13,6 +13,7 @@ class FineTuneRecipe:
     """Sizes are per process; rates are per step."""
 
     epochs: CountOrZero = 10
+    least_steps: CountOrZero = 200  # of these epochs: few photos have more epochs
     image_size_px: Pixels = 160  # below the model's: crops show things larger (FixRes, arXiv 1906.06423)
     batch_size: Count = 32  # photos
     document_batch_size: Count = 8

@@ -22,6 +22,7 @@ from immr.train.checkpoint import Checkpoints, Parts
 from immr.train.classifier.class_shard import Shard
 from immr.train.classifier.collectives import gather_rows, sum_gradients
 from immr.train.classifier.sharded_classifier import make_classifier
+from immr.train.imprinting import imprinted_rows
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.features import TrainingArrays
 from immr.train.pair_loss import DocumentMemory, pair_loss
@@ -67,6 +68,8 @@ class Trainer:
         self.towers, self.stage = stages.heads(arrays, self.model, recipe, self.world)
         shard = Shard(arrays.class_count, self.model.dim, self.world, recipe.seed)
         self.classifier = make_classifier(recipe, shard)
+        if recipe.class_weight:
+            self.classifier.begin_with(imprinted_rows(self.towers, self.arrays, shard))
         self._empty_memory()
 
     @property

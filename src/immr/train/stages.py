@@ -103,15 +103,23 @@ class Stage:
 def heads(
     arrays: TrainingArrays, model: ModelRecipe, recipe: TrainRecipe, world: World
 ) -> tuple[Towers, Stage]:
-    """New towers, standardized to the features of each domain, and the stage that trains them."""
+    """New towers, fitted to the features of each domain, and the stage that trains them."""
     towers = Towers(model, recipe.dropout, recipe.hide_modality)
     pictures_NVF, there_N = arrays.documents.pictures_NVF, arrays.documents.has_picture_N
     shown_NVF = pictures_NVF if there_N.all() else pictures_NVF[there_N]
-    towers.to(world.device).fit(arrays.photos_NVF.flatten(0, 1), shown_NVF.flatten(0, 1))
+    weights_N = arrays.photo_weights_N[:: -(-len(arrays.photo_weights_N) // len(arrays.photos_NVF))]
+    towers.to(world.device).fit(
+        arrays.photos_NVF.flatten(0, 1),
+        shown_NVF.flatten(0, 1),
+        weights_N.repeat_interleave(arrays.photos_NVF.shape[1]),
+    )
+    # ranks with different processors may round differently, even to the opposite direction of a component
+    towers.load_state_dict(world.agree({name: value.cpu() for name, value in towers.state_dict().items()}))
+    plan = _plan(arrays, recipe, recipe, world)
     stage = Stage(
         first_epoch=0,
-        epochs=recipe.epochs,
-        plan=_plan(arrays, recipe, recipe, world),
+        epochs=_epochs(recipe, plan),
+        plan=plan,
         inputs=FrozenInputs(arrays),
         network=towers,
         optimizer=_adamw(
@@ -169,8 +177,8 @@ def fine_tuning(
     network = nn.ModuleDict({"encoder": encoder, "towers": towers})
     network.zero_grad()  # with leftover gradients torch does not load the state of a new optimizer
     return Stage(
-        first_epoch=run.epochs,
-        epochs=recipe.epochs,
+        first_epoch=_epochs(run, _plan(arrays, run, run, world)),
+        epochs=_epochs(recipe, plan),
         plan=plan,
         inputs=AugmentedInputs(arrays, _augmented_pictures(drawing, model, world), run_encoder, in_bfloat16),
         network=network,
@@ -197,7 +205,7 @@ def _encoder(model: ModelRecipe, recipe: FineTuneRecipe, in_bfloat16: bool, worl
 def _is_compiled(recipe: FineTuneRecipe, plan: BatchPlan) -> bool:
     if recipe.encoder_parallel == "fsdp2":
         return False
-    steps = recipe.epochs * plan.steps_per_epoch
+    steps = _epochs(recipe, plan) * plan.steps_per_epoch
     return steps >= _COMPILED_STEPS if recipe.compile is None else recipe.compile
 
 
@@ -210,6 +218,11 @@ def _augmented_pictures(drawing: Drawing, model: ModelRecipe, world: World) -> A
 
 def _adamw(groups: list[dict[str, Any]], rate: float, world: World) -> optim.AdamW:
     return optim.AdamW(groups, lr=rate, fused=True if world.device.startswith("cuda") else None)
+
+
+def _epochs(recipe: TrainRecipe | FineTuneRecipe, plan: BatchPlan) -> int:
+    """Those of the recipe, or more if few photos would make too few steps."""
+    return max(recipe.epochs, -(-recipe.least_steps // plan.steps_per_epoch)) if recipe.epochs else 0
 
 
 def _plan(

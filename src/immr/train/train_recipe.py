@@ -28,6 +28,7 @@ class TrainRecipe:
 
     processes: Count = 2
     epochs: CountOrZero = 25  # on frozen features
+    least_steps: CountOrZero = 300  # of these epochs: few photos have more epochs
     batch_size: Count = 64  # photos
     document_batch_size: Count = 16
     learning_rate: Positive = 3e-3

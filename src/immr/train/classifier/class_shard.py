@@ -24,7 +24,7 @@ from immr.train.world import World
 
 _INIT_BLOCK = 1024  # rows that share an initial seed, so no rank has to draw the rows of others
 _DEVICE_BLOCK = 1 << 18  # rows drawn at once on a GPU
-_INIT_DEVIATION = 0.01  # short rows turn in few visits: the gradient of a row grows with its inverse norm
+INIT_DEVIATION = 0.01  # short rows turn in few visits: the gradient of a row grows with its inverse norm
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Shard:
         for block in range(self.start // _INIT_BLOCK, math.ceil(self.stop / _INIT_BLOCK)):
             first = block * _INIT_BLOCK
             generator = torch.Generator().manual_seed(derived_seed(self.seed, block, 0))
-            rows = torch.randn(_INIT_BLOCK, self.dim, generator=generator) * _INIT_DEVIATION
+            rows = torch.randn(_INIT_BLOCK, self.dim, generator=generator) * INIT_DEVIATION
             mine = rows[max(0, self.start - first) : self.stop - first]
             begin = max(self.start, first) - self.start
             rows_RD[begin : begin + len(mine)] = mine
@@ -88,7 +88,7 @@ class Shard:
                 2, len(block_BD), pairs
             )
             block_BD.copy_(torch.cat([halves_2BP[0], halves_2BP[1]], dim=1)[:, : self.dim])
-            block_BD.mul_(_INIT_DEVIATION)
+            block_BD.mul_(INIT_DEVIATION)
         return rows_RD
 
     def gather(self, embeddings_BD: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,9 @@ class Classifier(Protocol):
             step: seeds the sample of negatives.
         """
 
+    def begin_with(self, rows_RD: Tensor) -> None:
+        """Replace this rank's rows before the first step."""
+
     def update(self, learning_rate: float) -> None:
         """One optimizer step, after the backward pass of the last loss."""
 
@@ -87,6 +90,10 @@ class ShardedClassifier:
         if self._fused:
             return self._fused(embeddings_AD, self.rows_RD, targets)
         return self.softmax(embeddings_AD, self.rows_RD, targets)
+
+    def begin_with(self, rows_RD: Tensor) -> None:
+        """See `Classifier`."""
+        self.rows_RD.data.copy_(rows_RD)
 
     def update(self, learning_rate: float) -> None:
         """One dense optimizer step."""
@@ -162,6 +169,10 @@ class SampledClassifier:
         self._values = self.rows.read(sample.rows_S)
         self._values[0].requires_grad_()
         return self.softmax(embeddings_AD, self._values[0], targets, sample.is_padding())
+
+    def begin_with(self, rows_RD: Tensor) -> None:
+        """See `Classifier`."""
+        self.rows.rows_RD.copy_(rows_RD)
 
     def update(self, learning_rate: float) -> None:
         """One step of the lazy optimizer."""
