@@ -221,16 +221,21 @@ class Towers(nn.Module):
         if recipe.shared_projection:
             self.document.transform.project = self.query.transform.project
 
-    def fit(self, photos_BF: Tensor, pictures_BF: Tensor, weights_B: Tensor | None = None) -> None:
+    def fit(
+        self,
+        photos_BF: Tensor,
+        pictures_BF: Tensor,
+        weights_B: Tensor | None = None,
+        begins_plain: bool = True,
+    ) -> None:
         """Set each domain's statistics, and the principal components of both domains together.
-
-        Training starts there: the learned projection begins as the components, so a few steps on a few photos cannot
-        be worse than none. From random projections, they were (docs/measurements/training.md).
 
         Args:
             photos_BF: features of photos.
             pictures_BF: features of catalogue pictures; may be empty.
             weights_B: of the photos, so that the largest classes do not set the statistics alone.
+            begins_plain: whether the learned projection begins as the components, too, instead of at random: training
+                on few photos then starts from what the encoder sees.
         """
         domains = [
             (self.query.transform, photos_BF, _shares(weights_B, photos_BF)),
@@ -240,14 +245,17 @@ class Towers(nn.Module):
         for transform, features_BF, shares_B in there:
             transform.fit(features_BF, shares_B)
         plain_dim = len(self.query.transform.basis_CF)
+        if not plain_dim and not begins_plain:
+            return
         parts = [
             (transform.standardized(_some(rows).float()), _some(shares)) for transform, rows, shares in there
         ]
         components_CF = _components(parts, max(plain_dim, self.recipe.dim))
         for transform, *_ in domains:
             _begin_with(transform.basis_CF, components_CF)
-            _begin_with(transform.project.weight.data, components_CF)
-            transform.project.bias.data.zero_()
+            if begins_plain:
+                _begin_with(transform.project.weight.data, components_CF)
+                transform.project.bias.data.zero_()
 
     @classmethod
     def pretrained(cls, recipe: ModelRecipe, pictures_NF: Tensor) -> Towers:

@@ -112,6 +112,7 @@ def heads(
         arrays.photos_NVF.flatten(0, 1),
         shown_NVF.flatten(0, 1),
         weights_N.repeat_interleave(arrays.photos_NVF.shape[1]),
+        begins_plain=recipe.class_weight > 0,  # the pair loss learns faster from random projections
     )
     # ranks with different processors may round differently, even to the opposite direction of a component
     towers.load_state_dict(world.agree({name: value.cpu() for name, value in towers.state_dict().items()}))
