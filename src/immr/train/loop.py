@@ -22,9 +22,9 @@ from immr.train.checkpoint import Checkpoints, Parts
 from immr.train.classifier.class_shard import Shard
 from immr.train.classifier.collectives import gather_rows, sum_gradients
 from immr.train.classifier.sharded_classifier import make_classifier
-from immr.train.imprinting import imprinted_rows
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.features import TrainingArrays
+from immr.train.optimization.imprinting import imprinted_rows
 from immr.train.pair_loss import DocumentMemory, pair_loss
 from immr.train.progress import Curves, Display, Progress
 from immr.train.seeds import derived_seed

@@ -97,15 +97,6 @@ def training_arrays(
         _log.warning(
             "all photos show the same class: collect clicks on other items, or it will be found too often"
         )
-    if len(row_of) < 2:
-        raise TrainingError(
-            f"all items of {training_set.folder} are in one class, but training learns to tell classes apart: add "
-            "other items, or search without training (`immr start`)"
-        )
-    if world.leads and len({query.class_id for query in queries}) == 1:
-        _log.warning(
-            "all photos show the same class: collect clicks on other items, or it will be found too often"
-        )
     images = [query.image for query in queries]
     of_documents = [item.image for item in items] if fusion_of(recipe).uses_picture else []
     hashes = shared_hashes(images, world, of_documents, known=training_set.image_hashes())

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from immr.model.towers import Towers
 from immr.train.classifier.class_shard import Shard
-from immr.train.imprinting import imprinted_rows
+from immr.train.optimization.imprinting import imprinted_rows
 from immr.train.world import World
 from tests.support.random_arrays import random_arrays
 from tests.support.tiny_training_set import MODEL
