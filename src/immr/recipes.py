@@ -118,12 +118,7 @@ def smoke() -> Recipe:
         name="smoke",
         model=ModelRecipe(image_size_px=96, dim=32, plain_dim=32, concepts=8, max_tokens=32),
         train=TrainRecipe(
-            epochs=8,
-            least_steps=0,
-            batch_size=32,
-            views=1,
-            checkpoint_every_steps=20,
-            checkpoint_every_s=0.0,
+            epochs=8, least_steps=0, batch_size=32, views=1, checkpoint_every_steps=20, checkpoint_every_s=0.0
         ),
         gate=GateRecipe(floor=0.05, margin=-0.5, bootstrap_rounds=200),
     )

@@ -19,11 +19,10 @@ from immr.errors import RecipeError, TrainingError
 from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
 from immr.model.fusion import make_fusion
 from immr.model.model_recipe import ModelRecipe
+from immr.model.principal_components import FITTED_ROWS, begin_with, components, shares_of, some
 
-_FITTED_ROWS = 8192  # per domain, enough for the principal directions
 _FEW = 32  # rows
 _SAME = 1e-6  # mean variance of features, relative to their squares, of rows that differ by rounding at most
-_OVERSAMPLED, _ITERATIONS = 16, 4  # of the randomized SVD
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,8 @@ class Transform(nn.Module):
         Few rows may agree in a feature by chance, so their variances are drawn towards the mean of all. Rows that are
         all the same, such as that of one item, keep their direction: they are not moved to zero.
         """
-        shares_B = _shares(weights_B, features_BF)
-        blocks = list(zip(features_BF.split(_FITTED_ROWS), shares_B.split(_FITTED_ROWS), strict=True))
+        shares_B = shares_of(weights_B, features_BF)
+        blocks = list(zip(features_BF.split(FITTED_ROWS), shares_B.split(FITTED_ROWS), strict=True))
         mean_F = torch.stack([share @ block.double() for block, share in blocks]).sum(0)
         variance_F = torch.stack([share @ (block.double() - mean_F).square() for block, share in blocks]).sum(
             0
@@ -238,8 +237,8 @@ class Towers(nn.Module):
                 on few photos then starts from what the encoder sees.
         """
         domains = [
-            (self.query.transform, photos_BF, _shares(weights_B, photos_BF)),
-            (self.document.transform, pictures_BF, _shares(None, pictures_BF)),
+            (self.query.transform, photos_BF, shares_of(weights_B, photos_BF)),
+            (self.document.transform, pictures_BF, shares_of(None, pictures_BF)),
         ]
         there = [domain for domain in domains if len(domain[1])]
         for transform, features_BF, shares_B in there:
@@ -248,13 +247,13 @@ class Towers(nn.Module):
         if not plain_dim and not begins_plain:
             return
         parts = [
-            (transform.standardized(_some(rows).float()), _some(shares)) for transform, rows, shares in there
+            (transform.standardized(some(rows).float()), some(shares)) for transform, rows, shares in there
         ]
-        components_CF = _components(parts, max(plain_dim, self.recipe.dim))
+        components_CF = components(parts, max(plain_dim, self.recipe.dim))
         for transform, *_ in domains:
-            _begin_with(transform.basis_CF, components_CF)
+            begin_with(transform.basis_CF, components_CF)
             if begins_plain:
-                _begin_with(transform.project.weight.data, components_CF)
+                begin_with(transform.project.weight.data, components_CF)
                 transform.project.bias.data.zero_()
 
     @classmethod
@@ -297,37 +296,3 @@ def _joined(learned_BD: Tensor, plain_BC: Tensor, plain_share: float) -> Tensor:
     """Unit rows whose cosine is the weighted sum of the two parts' cosines."""
     parts = (1 - plain_share) ** 0.5 * learned_BD, plain_share**0.5 * plain_BC
     return F.normalize(torch.cat(parts, dim=-1), dim=-1)
-
-
-def _some(rows_BX: Tensor) -> Tensor:
-    """At most `_FITTED_ROWS` rows, evenly spaced."""
-    return rows_BX[:: -(-len(rows_BX) // _FITTED_ROWS)]
-
-
-def _shares(weights_B: Tensor | None, rows_BF: Tensor) -> Tensor:
-    """Weights that sum to 1, in float64; without any, each row weighs the same."""
-    if weights_B is None:
-        weights_B = torch.ones(len(rows_BF), device=rows_BF.device)
-    return weights_B.double() / weights_B.double().sum()
-
-
-def _begin_with(rows_DF: Tensor, components_CF: Tensor) -> None:
-    """Set the first rows to as many components as there are, and the rest to zero."""
-    count = min(len(rows_DF), len(components_CF))
-    rows_DF[:count].copy_(components_CF[:count])
-    rows_DF[count:].zero_()
-
-
-def _components(domains: list[tuple[Tensor, Tensor]], count: int) -> Tensor:
-    """The first principal directions (≤ count, F) of unit rows with weights; each domain weighs the same."""
-    rows_BF = torch.cat(
-        [
-            F.normalize(rows, dim=-1) * (shares / shares.sum()).sqrt()[:, None].float()
-            for rows, shares in domains
-        ]
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # randomized SVD (arXiv 0909.4061) starts at random
-        wanted = min(count + _OVERSAMPLED, *rows_BF.shape)
-        directions_FC = torch.svd_lowrank(rows_BF, q=wanted, niter=_ITERATIONS)[2]
-    return directions_FC[:, :count].T.contiguous()
