@@ -86,7 +86,9 @@ class Transform(nn.Module):
         all the same, such as that of one item, keep their direction: they are not moved to zero.
         """
         shares_B = shares_of(weights_B, features_BF)
-        blocks = list(zip(features_BF.split(FITTED_ROWS), shares_B.split(FITTED_ROWS), strict=True))
+        blocks = list(
+            zip(torch.split(features_BF, FITTED_ROWS), torch.split(shares_B, FITTED_ROWS), strict=True)
+        )
         mean_F = torch.stack([share @ block.double() for block, share in blocks]).sum(0)
         variance_F = torch.stack([share @ (block.double() - mean_F).square() for block, share in blocks]).sum(
             0

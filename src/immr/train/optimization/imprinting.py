@@ -8,6 +8,8 @@ Shapes: M documents, R rows (classes) of this rank, D embedding.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,9 +34,9 @@ def imprinted_rows(towers: Towers, arrays: TrainingArrays, shard: Shard) -> Tens
     own_M = (arrays.document_classes_M >= shard.start) & (arrays.document_classes_M < shard.stop)
     sums_RD = torch.zeros(shard.stop - shard.start, dim, device=arrays.document_classes_M.device)
     towers.eval()
-    for rows_B in own_M.nonzero().flatten().split(_BLOCK):
+    for rows_B in torch.split(own_M.nonzero().flatten(), _BLOCK):
         batch = arrays.documents.batch(rows_B, torch.zeros_like(rows_B))
         learned_BD = F.normalize(towers.document(batch)[:, :dim], dim=-1)
         sums_RD.index_add_(0, arrays.document_classes_M[rows_B] - shard.start, learned_BD)
     towers.train()
-    return F.normalize(sums_RD, dim=-1) * INIT_DEVIATION * dim**0.5
+    return F.normalize(sums_RD, dim=-1) * INIT_DEVIATION * math.sqrt(dim)
