@@ -68,7 +68,7 @@ class Trainer:
         self.towers, self.stage = stages.heads(arrays, self.model, recipe, self.world)
         shard = Shard(arrays.class_count, self.model.dim, self.world, recipe.seed)
         self.classifier = make_classifier(recipe, shard)
-        if recipe.class_weight:
+        if recipe.class_weight and arrays.has_few_photos:
             self.classifier.begin_with(imprinted_rows(self.towers, self.arrays, shard))
         self._empty_memory()
 

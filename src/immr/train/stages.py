@@ -107,12 +107,14 @@ def heads(
     towers = Towers(model, recipe.dropout, recipe.hide_modality)
     pictures_NVF, there_N = arrays.documents.pictures_NVF, arrays.documents.has_picture_N
     shown_NVF = pictures_NVF if there_N.all() else pictures_NVF[there_N]
+    # the pair loss learns faster from random projections, and so does fine-tuning on many photos
+    begins_plain = recipe.class_weight > 0 and arrays.has_few_photos
     weights_N = arrays.photo_weights_N[:: -(-len(arrays.photo_weights_N) // len(arrays.photos_NVF))]
     towers.to(world.device).fit(
         arrays.photos_NVF.flatten(0, 1),
         shown_NVF.flatten(0, 1),
-        weights_N.repeat_interleave(arrays.photos_NVF.shape[1]),
-        begins_plain=recipe.class_weight > 0,  # the pair loss learns faster from random projections
+        weights_N.repeat_interleave(arrays.photos_NVF.shape[1]) if begins_plain else None,
+        begins_plain=begins_plain,
     )
     # ranks with different processors may round differently, even to the opposite direction of a component
     towers.load_state_dict(world.agree({name: value.cpu() for name, value in towers.state_dict().items()}))

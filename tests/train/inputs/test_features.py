@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -85,3 +87,10 @@ def test_photos_of_one_class_are_reported(tmp_path, cache_dir, caplog):
     caplog.clear()
     arrays(training_set, cache_dir)
     assert not caplog.text
+
+
+@pytest.mark.parametrize(("photos", "classes", "few"), [(59, 6, True), (60, 6, False), (2_640, 81, False)])
+def test_shops_with_fewer_than_ten_photos_per_class_have_few(training_set, cache_dir, photos, classes, few):
+    read = arrays(training_set, cache_dir)
+    shop = dataclasses.replace(read, photo_classes_N=torch.zeros(photos), class_count=classes)
+    assert shop.has_few_photos is few

@@ -28,6 +28,9 @@ from immr.types import Item
 _log = logging.getLogger(__name__)
 
 
+_FEW_PHOTOS = 10  # a class, on average
+
+
 @dataclass(frozen=True)
 class TrainingArrays:
     """The training set as tensors."""
@@ -42,6 +45,11 @@ class TrainingArrays:
     document_images: list[str]  # URIs; empty if an item has none
     picture_hashes: Mapping[str, str]  # URI → hash of the content, of photos and of documents with pictures
     class_count: int
+
+    @property
+    def has_few_photos(self) -> bool:
+        """Whether classes have so few photos that random first weights are memorized with them (ours)."""
+        return len(self.photo_classes_N) < _FEW_PHOTOS * self.class_count
 
     def to(self, device: str) -> TrainingArrays:
         """The same with all tensors on a device, where they must fit: 2 bytes a feature."""
