@@ -119,9 +119,8 @@ class EventJournal:
         """
         with self._lock:
             files, offset = list(self._files), self._read_to
-            complete = (
-                self._path(files[-1]).stat().st_size
-            )  # beyond it, a full disk may leave fragments for a moment
+            # beyond it, a full disk may leave fragments for a moment
+            complete = self._path(files[-1]).stat().st_size
         batch, size = Batch([], [], files[0], offset), 0
         for file in files:
             offset = offset if file == files[0] else 0
