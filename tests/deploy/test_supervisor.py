@@ -108,10 +108,14 @@ def test_a_bento_that_was_packaged_again_is_started_by_the_next_deployment(
     deployer.apply(*versions[0], "champion")
     deployer.apply(*versions[1], "challenger")
 
-    def processes() -> list[int]:
-        deployer.follow()
+    def running() -> list[int]:
         found = [each for each in psutil.process_iter() if is_of(each, tmp_path / "deploy")]
         return sorted(each.pid for each in found)
+
+    def processes() -> list[int]:
+        deployer.follow()
+        until(lambda: len(running()) == 2)  # a new one is recognized once it runs its program
+        return running()
 
     with deployer.running():
         before = processes()

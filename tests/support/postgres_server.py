@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support import patience
@@ -40,10 +41,13 @@ class PostgresServer:
         patience.until(self._is_ready, context=lambda: self._log.read_text()[-2000:])
 
     def kill(self) -> None:
-        """End the server at once, as a crash does."""
+        """End the server at once, as a crash does, with the processes of its connections."""
         assert self.process is not None
+        connections = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.process.wait(60)
+        _, alive = psutil.wait_procs(connections, timeout=60)
+        assert not alive, alive
 
     def stop(self) -> None:
         """Shut down without waiting for clients."""
