@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -29,3 +30,11 @@ def test_a_long_start_is_reported_while_it_lasts(
             process.wait_until_ready(time.monotonic() + 1)
         popen.kill()
     assert "immr-1 is not ready after" in caplog.text and "no answer" in caplog.text
+
+
+def test_a_process_that_does_not_show_its_mark_yet_is_stopped_too(tmp_path: Path) -> None:
+    """Its environment reads as empty in its first moment, and `stop` waited for it without end."""
+    deployment = Deployment("champion", "immr-1", "immr-search:immr-1", "http://127.0.0.1:9")
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as popen:
+        BentoProcess(deployment, popen, tmp_path / "log", "a mark that it lacks").stop()
+    assert popen.returncode == -signal.SIGKILL

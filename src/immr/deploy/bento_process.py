@@ -92,6 +92,7 @@ class BentoProcess:
     def stop(self) -> None:
         """Stop the process and its workers, which BentoML starts in separate sessions."""
         process_marks.stop(self.mark, STOP_TIMEOUT_S)
+        self.popen.kill()  # in its first moment a process does not show its mark
         self.popen.wait()
         log.info("stopped %s", self.deployment.bento)
 
