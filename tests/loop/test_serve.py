@@ -139,11 +139,16 @@ def test_a_version_deployed_meanwhile_starts_and_is_tested(tmp_path: Path) -> No
 
 def package_version(settings: Settings, number: int) -> ModelVersion:
     """A registered version with its collection and Bento."""
-    version = version_of(connect(settings).registry, settings.home / "trained", f"key-{number}")
+    made, serving = tiny_version.version(number), application_folder() / "serving"
+    version = version_of(
+        connect(settings).registry,
+        settings.home / "trained",
+        f"key-{number}",
+        manifest_hash=made.manifest_hash,
+    )
     folder = tiny_version.write_packaged(settings.home / version.id, number)
     catalogue = tiny_version.items(settings.home / "pictures")
     tiny_version.build_index(settings, folder, catalogue, number)
-    made, serving = tiny_version.version(number), application_folder() / "serving"
     bento.build(made, folder, RankingRecipe(), serving, settings.bento_home)
     return version
 

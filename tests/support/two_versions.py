@@ -19,12 +19,14 @@ from immr.wiring import Parts, connect
 from tests.support.stand_in_server import JsonHandler, served
 
 
-def version_of(registry: Registry, folder: Path, key: str, recipe: str = "concept") -> ModelVersion:
+def version_of(
+    registry: Registry, folder: Path, key: str, recipe: str = "concept", manifest_hash: str = "m"
+) -> ModelVersion:
     folder.mkdir(exist_ok=True)
     (folder / "card.json").write_text("{}")
     run_id = registry.runs.start(key, {}, key=key)
     version = registry.register(
-        folder, key, run_id, dim=8, preprocessing_hash="p", manifest_hash="m", recipe=recipe
+        folder, key, run_id, dim=8, preprocessing_hash="p", manifest_hash=manifest_hash, recipe=recipe
     )
     registry.runs.finish(run_id)
     return version
