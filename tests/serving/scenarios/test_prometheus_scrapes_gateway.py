@@ -126,7 +126,8 @@ def test_the_recording_rule_gives_the_ctr_of_the_event_log(
         clicked = asked(prometheus, 'sum by (variant) (immr_events_total{type="click"})')
         return log if {name: (shown.get(name), clicked.get(name)) for name in log} == log else None
 
-    shop(gateway, range(14))  # few, so that no scrape falls among them; a counter's first value is no increase
+    # few, so that no scrape falls among them: a counter's first value is no increase
+    shop(gateway, range(14))
     early = until(lambda: all_there(14))
     shop(gateway, range(14, 74))
     late = until(lambda: all_there(74))
