@@ -205,8 +205,9 @@ def test_a_proxy_delivers_alerts(receiver: Receiver, tmp_path: Path, monkeypatch
     monkeypatch.setenv("http_proxy", receiver.url.removesuffix("/services/secret"))
     hook = Webhook("http://hooks.example/services/secret", tmp_path / "alerts")
     hook.send(Alert("a", "b"))
-    until(lambda: receiver.texts == ["*a*\nb"])
+    until(lambda: receiver.texts)
     hook.close()
+    assert receiver.texts == ["*a*\nb"]
 
 
 def test_a_folder_that_cannot_be_read_for_a_while_ends_no_delivery(

@@ -91,7 +91,7 @@ def test_an_error_with_brackets_is_printed_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_run_that_deployed_a_version_shows_its_test(tmp_path: Path) -> None:
-    """Steps of two branches end in any order: `immr status` told how many features there were."""
+    """Steps of two branches end in any order: `immr status` gave how many features there were."""
     run = PipelineRun(tmp_path / "runs" / "nightly")
     for step, finding in (
         ("deploy", "immr-2"),

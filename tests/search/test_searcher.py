@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
@@ -251,6 +251,18 @@ def test_a_grouped_search_reads_the_user_once(encoder: OnnxQueryEncoder, collect
     assert learned == {name: 3.0 * (name == "blue") for name in tiny_version.COLOURS}
 
 
+@contextmanager
+def shop(items: Sequence[Item], folder: Path, seed: int) -> Iterator[tuple[Collection, FloatArray]]:
+    """A collection of these items with random embeddings, and the embeddings."""
+    rows_ND = np.random.default_rng(seed).normal(size=(len(items), 8)).astype(np.float32)
+    rows_ND /= np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    version = ModelVersion("shop", 1, "key", "run", 8, "prep", "manifest", "concept")
+    index = QdrantIndex(f"edge://{folder}/index")
+    index.build(version, items, rows_ND)
+    with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
+        yield collection, rows_ND
+
+
 @pytest.mark.parametrize(
     ("k", "sizes"),
     [
@@ -267,12 +279,7 @@ def test_members_are_the_most_similar_of_their_group_however_many_were_seen(
         Item(f"i{n}", "", "", category, "", 1.0, datetime(2026, 1, 1, tzinfo=UTC))
         for n, category in enumerate(categories)
     ]
-    rows_ND = np.random.default_rng(0).normal(size=(len(items), 8)).astype(np.float32)
-    rows_ND /= np.linalg.norm(rows_ND, axis=1, keepdims=True)
-    version = ModelVersion("shop", 1, "key", "run", 8, "prep", "manifest", "concept")
-    index = QdrantIndex(f"edge://{tmp_path}/index")
-    index.build(version, items, rows_ND)
-    with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
+    with shop(items, tmp_path, seed=0) as (collection, rows_ND):
         for overfetch, members, query_D in product((1, 3, 5, 20), (0, 2, MOST_MEMBERS), rows_ND[::12]):
             searcher = Searcher(encoder, collection, None, RankingRecipe(), overfetch)
             answer = searcher.page(query_D, Wanted(k, group_by="category", members=members), Cursor())
@@ -300,12 +307,7 @@ def test_a_grouped_search_reads_features_of_the_best_items_of_each_group(
 ) -> None:
     """Reading them takes longer than finding the items."""
     items = [Item(f"i{n}", "", "", f"c{n % 4}", "", 1.0, datetime(2026, 1, 1, tzinfo=UTC)) for n in range(60)]
-    rows_ND = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
-    rows_ND /= np.linalg.norm(rows_ND, axis=1, keepdims=True)
-    version = ModelVersion("shop", 1, "key", "run", 8, "prep", "manifest", "concept")
-    index = QdrantIndex(f"edge://{tmp_path}/index")
-    index.build(version, items, rows_ND)
-    with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
+    with shop(items, tmp_path, seed=0) as (collection, rows_ND):
         features = CountsFeatures()
         searcher = Searcher(encoder, collection, features, RankingRecipe(), overfetch=3)
         answer = searcher.page(rows_ND[0], Wanted(10, group_by="category"), Cursor())
@@ -318,14 +320,9 @@ def test_a_ranker_orders_groups_by_the_true_ranks_of_their_items(
 ) -> None:
     """Only some candidates of a block are ranked; they keep their ranks by similarity."""
     items = [Item(f"i{n}", "", "", f"c{n % 9}", "", 1.0, datetime(2026, 1, 1, tzinfo=UTC)) for n in range(90)]
-    rows_ND = np.random.default_rng(1).normal(size=(90, 8)).astype(np.float32)
-    rows_ND /= np.linalg.norm(rows_ND, axis=1, keepdims=True)
-    version = ModelVersion("shop", 1, "key", "run", 8, "prep", "manifest", "concept")
-    index = QdrantIndex(f"edge://{tmp_path}/index")
-    index.build(version, items, rows_ND)
     first_rank = names({}).index("first_rank")
     ranker = Ranker({}, RankingRecipe(), 0.1, Trees([Tree([first_rank], [5.5], [True], [1], [0.0, 2.0])]))
-    with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
+    with shop(items, tmp_path, seed=1) as (collection, rows_ND):
         for k, query_D in product((1, 2, 4, 9), rows_ND[::30]):
             searcher = Searcher(encoder, collection, KnownFeatures({}), RankingRecipe(), ranker=ranker)
             wanted = Wanted(k, group_by="category")

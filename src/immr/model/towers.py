@@ -82,17 +82,16 @@ class Transform(nn.Module):
     def fit(self, features_BF: Tensor, weights_B: Tensor | None = None) -> None:
         """Set mean and deviation from this domain's features, of any size and precision.
 
-        Few rows may agree in a feature by chance, so their variances are drawn towards the mean of all. Rows that are
-        all the same, such as that of one item, keep their direction: they are not moved to zero.
+        Few rows may agree in a feature by chance, so their variances are drawn towards the mean of all. Rows that do
+        not differ, such as that of one item, keep their direction: they are not moved to zero.
         """
         shares_B = shares_of(weights_B, features_BF)
         blocks = list(
             zip(torch.split(features_BF, FITTED_ROWS), torch.split(shares_B, FITTED_ROWS), strict=True)
         )
         mean_F = torch.stack([share @ block.double() for block, share in blocks]).sum(0)
-        variance_F = torch.stack([share @ (block.double() - mean_F).square() for block, share in blocks]).sum(
-            0
-        )
+        squares = [share @ (block.double() - mean_F).square() for block, share in blocks]
+        variance_F = torch.stack(squares).sum(0)
         rows = float(1 / shares_B.square().sum())  # as many as count, if their weights differ
         drawn = max(1 - rows / _FEW, 0)  # how many rows the mean counts for
         variance_F = (rows * variance_F + drawn * variance_F.mean()) / (rows + drawn)
@@ -251,7 +250,7 @@ class Towers(nn.Module):
         parts = [
             (transform.standardized(some(rows).float()), some(shares)) for transform, rows, shares in there
         ]
-        components_CF = components(parts, max(plain_dim, self.recipe.dim))
+        components_CF = components(parts, max(plain_dim, self.recipe.dim if begins_plain else 0))
         for transform, *_ in domains:
             begin_with(transform.basis_CF, components_CF)
             if begins_plain:

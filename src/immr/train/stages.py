@@ -107,7 +107,7 @@ def heads(
     towers = Towers(model, recipe.dropout, recipe.hide_modality)
     pictures_NVF, there_N = arrays.documents.pictures_NVF, arrays.documents.has_picture_N
     shown_NVF = pictures_NVF if there_N.all() else pictures_NVF[there_N]
-    # the pair loss learns faster from random projections, and so does fine-tuning on many photos
+    # the pair loss learns faster from random projections; with many photos no gain was seen (docs/log.md)
     begins_plain = recipe.class_weight > 0 and arrays.has_few_photos
     weights_N = arrays.photo_weights_N[:: -(-len(arrays.photo_weights_N) // len(arrays.photos_NVF))]
     towers.to(world.device).fit(

@@ -260,7 +260,7 @@ def test_a_catalogue_without_times_gets_todays_date_in_utc(
 
 
 def test_a_catalogue_without_prices_gets_a_way_out(tmp_path: Path) -> None:
-    """`name one` was all that a catalogue of ids, titles and pictures was told about its prices."""
+    """`name one` was all that a catalogue of ids, titles and pictures heard about its prices."""
     file = tmp_path / "products.csv"
     file.write_text("id,title,image\nS1,Bowl,images/1.jpg\n")
     proposed = proposed_mapping(check(file), Shop.of(file))

@@ -80,9 +80,8 @@ class TransformersText:
             half_config(spec.folder, "text_config").get("max_position_embeddings", 1_000_000)
         )
         self._padded = kind in _PADDED_IN_TRAINING
-        self._in_bfloat16 = (
-            None if in_bfloat16 and _has_bfloat16() else False
-        )  # None until the first batch decides
+        # None until the first batch decides
+        self._in_bfloat16 = None if in_bfloat16 and _has_bfloat16() else False
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
