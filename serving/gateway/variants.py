@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import logging
 import re
 import time
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 _MAX_SEARCHES = 256  # per variant
 _PICTURE_CONNECTIONS = 64
 _KEEPALIVE_S = 2.0  # less than a Bento's, so that a connection is rarely reused just as it is closed
+_REQUESTS_PER_CONNECTION = 16
+"""Kubernetes' Service chooses a pod for each connection: with fewer connections than pods, or after a scale-up, kept
+connections would leave pods idle. Envoy's `max_requests_per_connection` bounds the same; here it is a mean."""
 _REQUEST_ERRORS = frozenset({400, 401, 404, 408, 413, 415, 422, 429, 431})
 """The statuses with which a Bento refuses a request; any other 4xx is from a proxy or an unrelated server."""
 INCONCLUSIVE = (401, 429)
@@ -73,6 +77,7 @@ class Variants:
         self._limits: dict[str, AdaptiveLimit] = {}
         self._searches: aiohttp.ClientSession | None = None
         self._pictures: aiohttp.ClientSession | None = None
+        self._requests = itertools.count(1)
 
     async def start(self) -> None:
         """Opens the connection pools."""
@@ -221,6 +226,8 @@ class Variants:
     ) -> VariantAnswer:
         assert pool is not None, "the gateway has not started"
         url = variant.url.rstrip("/") + path
+        if next(self._requests) % _REQUESTS_PER_CONNECTION == 0:
+            headers = {**(headers or {}), "Connection": "close"}
         try:
             async with asyncio.timeout(self._timeout_s):
                 try:

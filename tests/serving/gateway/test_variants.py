@@ -283,6 +283,21 @@ async def pictures(url: str, count: int) -> list[int]:
     return [answer.status_code for answer in answers]
 
 
+def test_connections_are_kept_but_not_forever(shop: Shop) -> None:
+    """A Service gives each connection to one pod, so a pod that has just started would never be asked."""
+    ports = []
+
+    async def by_connection(request: Request) -> Response:
+        assert request.client is not None
+        ports.append(request.client.port)
+        return hits("immr-1", variant=request.headers.get(VARIANT_HEADER, "direct"))
+
+    shop.champion.answer = by_connection
+    statuses = {shop.search(shop.ben).status_code for _ in range(64)}
+    assert statuses == {200}
+    assert 3 <= len(set(ports)) <= 8
+
+
 def test_pictures_that_hang_do_not_delay_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "_MAX_PICTURES", 80)
     released, statuses = threading.Event(), []
