@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -53,3 +54,13 @@ def test_a_stock_below_zero_is_sold_out(tmp_path: Path) -> None:
     )
     found = typed(batch, ITEMS, "items.csv", str(tmp_path)).frame["stock"].tolist()
     assert found[:4] == [0.0, 0.0, 2.5, -math.inf] and math.isnan(found[4])
+
+
+def test_an_item_may_lack_its_main_picture_and_have_others(tmp_path: Path) -> None:
+    """Its row is rejected later; it stopped the whole run."""
+    item = {"item_id": "a", "title": "Tea", "description": "", "category": "Drinks", "price": 1.0}
+    item |= {"updated_at": "2025-01-01", "images": ["b.jpg", "a.jpg"]}
+    batch = pa.RecordBatch.from_pylist([item | {"image": image} for image in ("a.jpg", None)])
+    found = typed(batch, ITEMS, "items.csv", str(tmp_path)).frame
+    assert found["image"].isna().tolist() == [False, True]
+    assert json.loads(found["images"][0]) == [f"{tmp_path}/b.jpg"] and len(json.loads(found["images"][1])) == 2

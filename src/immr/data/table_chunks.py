@@ -55,7 +55,7 @@ def typed(batch: pa.RecordBatch, contract: TableContract, place: str, beside: st
         elif name not in batch.schema.names:
             columns[name] = pd.Series(np.nan, index=range(len(batch)))
         elif name == additional_pictures.COLUMN:
-            main = columns["image"].str.strip().tolist()
+            main = pa.array(columns["image"].str.strip()).to_pylist()
             columns[name], lost = additional_pictures.pack(batch.column(name), beside, place, main)
         else:
             columns[name], lost = _converted(batch.column(name), column, place)

@@ -275,10 +275,17 @@ def _proposed(table: ShopTable) -> MappingProposal | None:
             there = list(sample.schema.names)
     except ContractError:
         return None
+    there = _only_once(there)
+    sample = sample and sample.select(_only_once(sample.schema.names))
     proposed = propose(table.contract, there, sample, mapping)
     if table.contract.name == ITEMS.name and not mapping.sql and sample is not None:
         proposed = one_row_for_each_item(proposed, sample)
     return replace(proposed, notes=[*notes, *proposed.notes])
+
+
+def _only_once(names: Sequence[str]) -> list[str]:
+    """Without those that are there several times, of which none can be read."""
+    return [name for name, count in Counter(names).items() if count == 1]
 
 
 def _ignored(table: ShopTable, there: Sequence[str]) -> tuple[str, ...]:

@@ -12,14 +12,19 @@ from pathlib import Path
 
 import httpcore
 import pytest
+from PIL import Image
 
 from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.remote import public_network
 from immr.data.pictures.remote.downloads import Downloads, Fetched
 from immr.data.pictures.remote.public_network import ForbiddenAddressError, public_addresses
 from immr.errors import ContractError
+from tests.support.odd_pictures import encoded
 
 LOCAL = PictureRules(allow_private=True, parallel=8, max_mb=0.01, timeout_s=5.0, tries=4)
+
+
+PICTURE = encoded(Image.linear_gradient("L"), "JPEG")
 
 
 class Moody(http.server.BaseHTTPRequestHandler):
@@ -56,6 +61,11 @@ class Moody(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "100")
             self.end_headers()
             self.wfile.write(b"half")
+            self.close_connection = True
+        elif kind == "endless":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(PICTURE[: len(PICTURE) // 2] if asked == 1 or name == "broken" else PICTURE)
             self.close_connection = True
         else:
             self.answer(200, f"picture {name}".encode())
@@ -125,6 +135,14 @@ def test_a_page_instead_of_a_picture_is_not_kept(server: Server, tmp_path: Path)
     url = f"{server.url}/waiting/1"
     assert content(downloads(tmp_path).fetch([url])[url]) == b"picture 1"
     assert server.asked["/waiting/1"] == 2
+
+
+def test_a_picture_cut_off_is_read_again_where_the_server_names_no_length(server: Server, tmp_path: Path) -> None:
+    """Only the end of the connection ends the picture, so half of one was kept for good."""
+    once, always = f"{server.url}/endless/1", f"{server.url}/endless/broken"
+    found = downloads(tmp_path).fetch([once, always])
+    assert content(found[once]) == PICTURE and server.asked["/endless/1"] == 2
+    assert re.search(r"without Content-Length, and the image is broken.* in 4 tries", found[always].failure)
 
 
 def test_an_outage_does_not_cost_several_tries_for_each_picture(tmp_path: Path) -> None:

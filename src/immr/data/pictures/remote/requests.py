@@ -7,6 +7,7 @@ gets around it (server-side request forgery).
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from typing import Self
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
@@ -14,9 +15,10 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 import httpcore
 
 from immr.data.mapping.shop_map import PictureRules
+from immr.data.pictures import picture_files
 from immr.data.pictures.file_kinds import media_type_of
 from immr.data.pictures.remote.public_network import ForbiddenAddressError, PublicNetwork
-from immr.errors import ContractError
+from immr.errors import ContractError, ImageError
 from immr.machine.deadline import DeadlineNetwork
 
 _ACCEPTED = "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/*;q=0.1"  # servers choose by it
@@ -24,6 +26,7 @@ _OURS = {"User-Agent": "immr", "Accept": _ACCEPTED}  # of every request
 _REDIRECTS = 5
 _PAGES = ("text/html", "application/json", "application/xhtml")  # "please wait", although the status is 200
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
+_MIN_SIDE_PX = 32  # of a picture that is decoded only to see whether it is whole
 
 
 def is_url(uri: str) -> bool:
@@ -59,6 +62,7 @@ class PictureRequests:
         """
         self._rules = rules
         self._headers = _headers(rules)
+        self._large = threading.Lock()
         self._network = DeadlineNetwork()
         self._pool = httpcore.ConnectionPool(
             max_connections=max(1, rules.parallel),
@@ -123,7 +127,20 @@ class PictureRequests:
             content, kind = self._body(response), fields.get(b"content-type", "").lower()
             if kind.startswith(_PAGES) and media_type_of(content) is None:
                 raise RequestFailedError(f"answered with {kind} instead of a picture", True, is_outage=False)
+            if not {b"content-length", b"transfer-encoding"} & fields.keys():
+                self._check_whole(content)
             return None, content
+
+    def _check_whole(self, content: bytes) -> None:
+        """Refuses a broken picture that may have been cut off: only its end of the connection ended it."""
+        if media_type_of(content) is None:
+            return
+        try:
+            picture_files.decode(content, _MIN_SIDE_PX, whole=self._large)
+        except ImageError as error:
+            raise RequestFailedError(
+                f"answered without Content-Length, and {error}", True, is_outage=False
+            ) from error
 
     def _body(self, response: httpcore.Response) -> bytes:
         most, content = int(self._rules.max_mb * 1e6), bytearray()
