@@ -63,4 +63,6 @@ def test_an_item_may_lack_its_main_picture_and_have_others(tmp_path: Path) -> No
     batch = pa.RecordBatch.from_pylist([item | {"image": image} for image in ("a.jpg", None)])
     found = typed(batch, ITEMS, "items.csv", str(tmp_path)).frame
     assert found["image"].isna().tolist() == [False, True]
-    assert json.loads(found["images"][0]) == [f"{tmp_path}/b.jpg"] and len(json.loads(found["images"][1])) == 2
+    assert (
+        json.loads(found["images"][0]) == [f"{tmp_path}/b.jpg"] and len(json.loads(found["images"][1])) == 2
+    )

@@ -15,7 +15,9 @@ from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.remote.buckets import Buckets, is_in, is_object
 from immr.data.pictures.remote.downloads import Downloads, is_fetched
 from immr.data.pictures.remote.requests import RequestFailedError
+from immr.errors import DataError
 from tests.support import s3_process
+from tests.support.stand_in_server import served
 from tests.support.upstream_process import free_port
 
 KEYS = ("photos/a b#ü?.jpg", "photos/big.jpg", "other/c.jpg")
@@ -112,6 +114,64 @@ class Refusing(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+class Expiring(http.server.BaseHTTPRequestHandler):
+    """Answers with pictures, in a bucket that nobody may list, until the token expires."""
+
+    protocol_version = "HTTP/1.1"
+    answers = 0
+    expires_after = 10**9
+
+    def do_HEAD(self) -> None:
+        Expiring.answers += 1
+        status = 403 if "denied" in self.path else 200
+        status = 400 if Expiring.answers > Expiring.expires_after else status
+        self.send_response(status)
+        self.send_header("Content-Length", "7" if status == 200 else "0")
+        self.end_headers()
+        if status == 200 and self.command == "GET":
+            self.wfile.write(b"picture")
+
+    do_GET = do_HEAD
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def expiring(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Expiring]]:
+    monkeypatch.setattr(Expiring, "answers", 0)
+    with served(Expiring) as url:
+        keys = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ENDPOINT_URL": url}
+        for name, value in keys.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        yield Expiring
+
+
+def test_credentials_that_expire_stop_the_run_and_the_next_resumes(
+    expiring: type[Expiring], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All other pictures were rejected, one by one."""
+    uris = [f"{BUCKET}/{number}.jpg" for number in range(500)]
+    monkeypatch.setattr(expiring, "expires_after", 400)
+    rules = PictureRules(buckets=(BUCKET,), parallel=4)
+    with pytest.raises(
+        DataError, match=r"is now denied, so the credentials have probably expired: renew them"
+    ):
+        Downloads(tmp_path, rules).fetch(uris)
+    assert expiring.answers < 600, "not all were tried"
+    expiring.answers, expiring.expires_after = 0, 10**9
+    assert all(found.path for found in Downloads(tmp_path, rules).fetch(uris).values())
+    assert expiring.answers < 2 * 400, "those fetched before are kept"
+
+
+def test_a_picture_that_may_not_be_read_fails_alone(expiring: type[Expiring], tmp_path: Path) -> None:
+    """A store that hides its list denies what is missing, too."""
+    uris = [f"{BUCKET}/{name}.jpg" for name in ("a", "denied", "b")]
+    found = Downloads(tmp_path, PictureRules(buckets=(BUCKET,))).fetch(uris)
+    good, denied, also = (found[uri] for uri in uris)
+    assert good.path and also.path and "ACCESS_DENIED" in denied.failure
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,9 @@ def test_a_page_instead_of_a_picture_is_not_kept(server: Server, tmp_path: Path)
     assert server.asked["/waiting/1"] == 2
 
 
-def test_a_picture_cut_off_is_read_again_where_the_server_names_no_length(server: Server, tmp_path: Path) -> None:
+def test_a_picture_cut_off_is_read_again_where_the_server_names_no_length(
+    server: Server, tmp_path: Path
+) -> None:
     """Only the end of the connection ends the picture, so half of one was kept for good."""
     once, always = f"{server.url}/endless/1", f"{server.url}/endless/broken"
     found = downloads(tmp_path).fetch([once, always])

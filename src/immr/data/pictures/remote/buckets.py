@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.remote.requests import RequestFailedError
 from immr.data.sources.locations import Location
-from immr.errors import ContractError
+from immr.errors import ContractError, DataError
 
 _OUTAGE = re.compile(r"HTTP status 5\d\d|NETWORK_CONNECTION|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|SLOW_DOWN")
 """In Arrow's messages: the store did not answer, or with a server error."""
+_DENIED = re.compile(
+    r"HTTP status 40[013]|ACCESS_DENIED|EXPIRED|INVALID_CLIENT_TOKEN|PERMISSION_DENIED|UNAUTHENTICATED"
+)
 
 
 def is_object(uri: str) -> bool:
@@ -35,12 +38,14 @@ class Buckets:
 
     def __init__(self, rules: PictureRules) -> None:
         self._rules, self._opened = rules, dict[str, Location]()
+        self._read_before = dict[str, str]()  # of each bucket, a picture
 
     def read(self, uri: str) -> bytes:
         """The content of an object.
 
         Raises:
             RequestFailedError: with the reason.
+            DataError: The credentials have ended: nothing can be read that could be read before.
         """
         if not is_in(uri, self._rules.buckets):
             scheme, _, rest = uri.partition("://")
@@ -49,11 +54,29 @@ class Buckets:
                 f'in no place that the mapping names: add buckets = ["{bucket}"] under [pictures] if it may be read',
                 retried=False,
             )
+        bucket = "/".join(uri.split("/")[:3])
         try:
-            return self._content(uri)
+            content = self._content(uri)
+            self._read_before.setdefault(bucket, uri)
+            return content
         except ContractError as error:  # Arrow has tried several times
+            if _DENIED.search(str(error)):
+                self._check_credentials(self._read_before.get(bucket))
             is_outage = _OUTAGE.search(str(error)) is not None
             raise RequestFailedError(str(error), retried=False, is_outage=is_outage) from error
+
+    def _check_credentials(self, read_before: str | None) -> None:
+        """Stops if they no longer read what they did, instead of losing every other picture."""
+        if read_before is None:
+            return
+        try:
+            self._content(read_before)
+        except (ContractError, RequestFailedError) as error:
+            if _DENIED.search(str(error)):
+                raise DataError(
+                    f"{read_before} could be read and is now denied, so the credentials have probably expired: renew "
+                    "them and run this again, which fetches only what is missing"
+                ) from error
 
     def _content(self, uri: str) -> bytes:
         scheme, _, rest = uri.partition("://")

@@ -73,6 +73,7 @@ class Downloads:
 
         Raises:
             ContractError: a file with a header's value cannot be read.
+            DataError: the credentials of an object store have expired; what was fetched before is kept.
         """
         wanted = list(dict.fromkeys(urls))
         if not wanted:
@@ -121,8 +122,12 @@ class Downloads:
                     fetched = {}
                 if not running:
                     return
-                done = wait(running, return_when=FIRST_COMPLETED).done
-                fetched |= {running.pop(each): each.result() for each in done}
+                for each in wait(running, return_when=FIRST_COMPLETED).done:
+                    if error := each.exception():
+                        threads.shutdown(cancel_futures=True)
+                        yield fetched
+                        raise error
+                    fetched[running.pop(each)] = each.result()
 
     def _one(self, requests: PictureRequests, url: str) -> Fetched:
         host = url.split("/", 3)[2].rpartition("@")[2]
