@@ -229,14 +229,3 @@ def test_a_log_without_its_first_slot_is_noticed(tmp_path: Path) -> None:
         pq.write_table(rows, folder / "impressions.parquet")
         found = report_of(folder, "impressions").late_positions
         assert found.startswith(start) and bool(found) == bool(start)
-
-
-@pytest.mark.parametrize("name", ["price", "item_id"])
-def test_a_column_that_is_there_twice_is_reported(tmp_path: Path, name: str) -> None:
-    """No mapping can be proposed for it; the others are proposed."""
-    folder = write(tmp_path / "in")
-    table = pq.read_table(folder / "items.parquet")
-    twice = pa.Table.from_arrays([*table.columns, table[name]], names=[*table.column_names, name])
-    pq.write_table(twice, folder / "items.parquet")
-    found = report_of(folder, "items")
-    assert f"has the column {name} more than once: keep one of each" in found.error

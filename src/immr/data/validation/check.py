@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS
-from immr.data.mapping.known_systems import known_system
-from immr.data.mapping.proposal import MappingProposal, one_row_for_each_item, propose
+from immr.data.mapping.proposal import MappingProposal
 from immr.data.mapping.shop_map import PictureRules, ShopMap
 from immr.data.mapping.value_formats import unclear_price
 from immr.data.pictures.picture_files import is_file
 from immr.data.pictures.remote.buckets import is_in
 from immr.data.pictures.remote.requests import is_url
 from immr.data.sources import table_recognition
-from immr.data.sources.files import FilePart
 from immr.data.sources.shop import Chunk, Shop, ShopTable
 from immr.data.sources.sql_tables import QueriedPart
 from immr.data.sources.table_parts import CHUNK_ROWS
@@ -30,13 +28,13 @@ from immr.data.validation.duplicate_rows import are_repeated, why_repeated
 from immr.data.validation.known_keys import KnownKeys
 from immr.data.validation.missing_pictures import remedy
 from immr.data.validation.row_rules import broken, rules_of
+from immr.data.validation.table_proposal import proposed
 from immr.errors import ContractError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE_ROWS = 100_000
-_PROPOSED_FROM = 2_000
 _FILES_NAMED = 3
 _PICTURES = 1_000  # whose files are looked for
 _KEYS = ("item_id", "query_id", "ts", "position")  # of the sample, for what no single row shows
@@ -179,7 +177,7 @@ def _report(
         report = replace(report, error="; ".join([found, *left_out]))
     if report.fits or table.mapping.columns:
         return report, keys
-    proposal = _proposed(table)
+    proposal = proposed(table)
     if proposal and left_out:
         note = f'source: {left_out[0]}; "*.csv" is a source of several files'
         proposal = replace(proposal, notes=[note, *proposal.notes])
@@ -256,36 +254,6 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], folder: str, colum
     found = remedy(lost, folder, column)
     sentence = f"missing pictures: {len(lost):,} of the first {len(here):,}, such as {lost[0]}{found}"
     return sentence, len(lost) == len(pictures)
-
-
-def _proposed(table: ShopTable) -> MappingProposal | None:
-    part, mapping, notes = table.parts[0], table.mapping, list[str]()
-    try:
-        if isinstance(part, FilePart):
-            part = replace(table_recognition.decodable(part), flat=frozenset())
-            notes = [table_recognition.about_encoding(part)] if part.encoding != mapping.encoding else []
-            mapping = replace(mapping, encoding=part.encoding)
-        there = part.columns()
-        if table.contract.name == ITEMS.name and (system := known_system(there)):
-            mapping = replace(mapping, sql=system.sql(there))
-            part = QueriedPart([part], mapping.sql, table.contract.name)
-            notes = [*notes, f"an export of {system.name}: {system.note}"]
-        sample = next(iter(part.batches(_PROPOSED_FROM)), None)
-        if isinstance(part, QueriedPart) and sample is not None:
-            there = list(sample.schema.names)
-    except ContractError:
-        return None
-    there = _only_once(there)
-    sample = sample and sample.select(_only_once(sample.schema.names))
-    proposed = propose(table.contract, there, sample, mapping)
-    if table.contract.name == ITEMS.name and not mapping.sql and sample is not None:
-        proposed = one_row_for_each_item(proposed, sample)
-    return replace(proposed, notes=[*notes, *proposed.notes])
-
-
-def _only_once(names: Sequence[str]) -> list[str]:
-    """Without those that are there several times, of which none can be read."""
-    return [name for name, count in Counter(names).items() if count == 1]
 
 
 def _ignored(table: ShopTable, there: Sequence[str]) -> tuple[str, ...]:
