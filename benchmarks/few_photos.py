@@ -235,7 +235,7 @@ def _recall(towers: Towers | None, model: ModelRecipe, labelled: LabelledSet, se
         plain = replace(model, plain_share=0.0, shared_projection=True)
         towers = Towers.pretrained(plain, documents.pictures_BF)
     with torch.inference_mode():
-        photos_ND = towers.query(torch.from_numpy(read)[:, 0, 0].float())
+        photos_ND = towers.query(read.in_view(0).float())
         found_N = (photos_ND @ towers.document(documents).T).argmax(1).numpy()
     return float(
         np.mean(

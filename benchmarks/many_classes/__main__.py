@@ -248,7 +248,7 @@ class Bench:
         hashes = image_hashes([photo.image for photo in self.photos])
         features.compute(hashes, ["fit"], Share(threads=torch.get_num_threads()))
         read = features.read([hashes[photo.image] for photo in self.photos], ["fit"])
-        return torch.from_numpy(read)[:, 0, 0].float()
+        return read.in_view(0).float()
 
     def _documents(self, model: ModelRecipe) -> DocumentBatch:
         features, rows = DocumentFeatures(model, self.cache_dir), torch.arange(len(self.items))

@@ -146,7 +146,7 @@ def write_untrained(folder: Path, labelled: LabelledSet, cache_dir: Path) -> Mod
     hashes = image_hashes([*pictures, *photos])
     features.compute(hashes, ["fit"], Share(threads=torch.get_num_threads()))
     photos_BF, pictures_BF = (
-        torch.from_numpy(features.read([hashes[uri] for uri in uris], ["fit"])[:, 0, 0].astype(np.float32))
+        features.read([hashes[uri] for uri in uris], ["fit"]).in_view(0).float()
         for uris in (photos, pictures)
     )
     towers = Towers(recipe).eval()

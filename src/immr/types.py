@@ -14,6 +14,8 @@ from annotated_types import Interval
 
 FloatArray = npt.NDArray[np.float32]
 """float32 array; embeddings are (N, D) with unit rows."""
+HalfArray = npt.NDArray[np.float16]
+"""float16 array, as the cache keeps features."""
 ByteArray = npt.NDArray[np.uint8]
 
 EventType = Literal["click", "order"]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from immr.storage import array_store
+from immr.storage import array_file, array_store
+from immr.storage.array_file import ArrayFile
 from immr.storage.array_store import ArrayStore
 
 
@@ -35,7 +36,10 @@ def test_ragged_entries_come_back_without_copies(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[key], values)
         assert found[key].base is not None and not found[key].flags.writeable
     assert first.has(["a", "unknown"]) == {"a"}
-    assert first.shapes(["b", "d", "unknown"]) == {"b": (3, 3), "d": (1, 3)}
+    where = first.find(["b", "unknown", "d", "b"])
+    assert where.there_N.tolist() == [True, False, True, True]
+    assert where.lengths().tolist() == [3, 0, 1, 3]
+    np.testing.assert_array_equal(where.read(3), kept["b"])
 
 
 def test_nothing_is_written_for_no_entries(tmp_path: Path) -> None:
@@ -70,7 +74,7 @@ def test_a_half_written_file_is_never_read(tmp_path: Path) -> None:
     assert store(tmp_path).get(["a"]) == {}
 
 
-def test_small_files_become_one_and_are_kept_for_a_day(
+def test_small_files_become_one_and_are_kept_for_a_week(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, writer = store(tmp_path), store(tmp_path)
@@ -111,9 +115,9 @@ def test_a_lookup_opens_files_once_and_reads_no_values(
 ) -> None:
     for number in range(array_store._SMALL_FILES - 1):
         store(tmp_path).add({f"{number}": np.zeros(4)})
-    opened, real = [], array_store._File.open
-    monkeypatch.setattr(array_store._File, "open", lambda path: opened.append(path) or real(path))
-    monkeypatch.setattr(array_store._File, "array", lambda *_: pytest.fail("values were read"))
+    opened, real = [], ArrayFile.open
+    monkeypatch.setattr(ArrayFile, "open", lambda path: opened.append(path) or real(path))
+    monkeypatch.setattr(ArrayFile, "array", lambda *_: pytest.fail("values were read"))
     reader = store(tmp_path)
     for number in range(3):
         assert reader.has([f"{number}", "missing"]) == {f"{number}"}
@@ -124,7 +128,7 @@ def test_a_lookup_does_not_search_each_of_many_large_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 500 files, as for a million pictures, a step looked 4,000 times for 256 keys, at 23 ms."""
-    monkeypatch.setattr(array_store, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(array_file, "_SMALL_BYTES", 0)
     monkeypatch.setattr(array_store, "_SEARCHED_FILES", 4)
     store = ArrayStore(tmp_path, np.float16)
     names = [f"key {number}" for number in range(30)]
@@ -132,13 +136,13 @@ def test_a_lookup_does_not_search_each_of_many_large_files(
         store.add({names[row]: np.full((1, 2), row) for row in range(number, number + 3)})
     assert store.has([*names, "other"]) == set(names)
     searched = []
-    rows = array_store._File.rows
+    rows = ArrayFile.rows
 
     def noted(self: Any, wanted_M: Any) -> Any:
         searched.append(self.path)
         return rows(self, wanted_M)
 
-    monkeypatch.setattr(array_store._File, "rows", noted)
+    monkeypatch.setattr(ArrayFile, "rows", noted)
     found = store.get(names[::-1])
     assert [found[name].tolist() for name in names] == [[[row, row]] for row in range(30)]
     assert not searched

@@ -78,6 +78,14 @@ def random_arrays(folder: Path) -> TrainingArrays:
     )
 
 
+def in_memory(arrays: TrainingArrays) -> TrainingArrays:
+    """The same with features in memory, as on a GPU, so that a test can change them."""
+    documents = arrays.documents
+    copied = {name: getattr(documents, name)._copied("cpu") for name in ("pictures_NVF", "tokens")}
+    documents = dataclasses.replace(documents, **copied)
+    return dataclasses.replace(arrays, photos_NVF=arrays.photos_NVF._copied("cpu"), documents=documents)
+
+
 def move_to(trainer: Trainer, world: World) -> None:
     """Move it as if `Trainer` had been created there, without the towers' statistics, which need values."""
     trainer.world, trainer.arrays = world, trainer.arrays.to(world.device)

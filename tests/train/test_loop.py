@@ -17,13 +17,14 @@ from immr.train.loop import Trainer
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 from tests.support import tiny_training_set
+from tests.support.random_arrays import in_memory
 from tests.support.tiny_training_set import MODEL, TRAIN
 
 
 @pytest.fixture(scope="module")
 def arrays(training_set, cache_dir) -> TrainingArrays:
     torch.set_num_threads(1)
-    return training_arrays(training_set, MODEL, TRAIN.views, cache_dir, World())
+    return in_memory(training_arrays(training_set, MODEL, TRAIN.views, cache_dir, World()))
 
 
 def _trained(arrays, folder, **changes) -> Trainer:
@@ -37,6 +38,15 @@ def test_arrays_hold_every_photo_view_and_document(arrays):
     assert arrays.documents.has_picture_N.tolist() == [True] * 5 + [False]
     assert (arrays.documents.tokens.lengths_N > 0).all()
     assert arrays.class_count == 6
+
+
+def test_features_in_files_train_the_same_towers_as_in_memory(arrays, training_set, cache_dir, tmp_path):
+    stored = training_arrays(training_set, MODEL, TRAIN.views, cache_dir, World())
+    one, other = (
+        _trained(each, tmp_path / str(number), epochs=2).towers.state_dict()
+        for number, each in enumerate((arrays, stored))
+    )
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_the_loss_falls_and_photos_find_their_documents(arrays, tmp_path):

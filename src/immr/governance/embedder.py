@@ -57,5 +57,5 @@ class FrozenEmbedder:
         rows = [row for row, content in enumerate(hashes) if content in known]
         for start in range(0, len(rows), _READ_ROWS):
             part = rows[start : start + _READ_ROWS]
-            found_NF[part] = features.read([hashes[row] for row in part], views)[:, 0, 0]
+            found_NF[part] = features.read([hashes[row] for row in part], views).in_view(0)
         return found_NF

@@ -208,6 +208,7 @@ def _write_version(
     from immr.model.encoders.by_name import preprocessing_of
     from immr.model.features.document_features import DocumentFeatures
     from immr.model.features.image_features import Share
+    from immr.model.features.stored_features import sampled_rows
     from immr.model.model_card import TOWERS, Card
     from immr.model.towers import Towers
     from immr.train.export import export_query_encoder
@@ -216,8 +217,8 @@ def _write_version(
     features = DocumentFeatures(recipe.model, cache_dir, hashes=training_set.image_hashes())
     features.compute(training_set.items, ["fit"], Share(threads=cores.usable()))
     documents = features.read(training_set.items, ["fit"])
-    pictures_NF = documents.pictures_NVF[:, 0][documents.has_picture_N]
-    towers = Towers.pretrained(recipe.model, pictures_NF)
+    shown_N = documents.has_picture_N.nonzero().flatten()
+    towers = Towers.pretrained(recipe.model, sampled_rows(documents.pictures_NVF, shown_N)[1])
     with replace_folder_atomically(folder) as aside:
         export_query_encoder(recipe.model, towers.query, aside, cache_dir)
         torch.save(towers.state_dict(), aside / TOWERS)

@@ -5,7 +5,7 @@ writes a new file; many small files are merged into one. The keys of many large 
 lookup does not search each of them. Files are never changed in place, so hosts can share a volume (LMDB and SQLite
 need locks that NFS does not provide).
 
-A merged file is renamed, and deleted a day later, so that a host that has it mapped can still read it.
+A merged file is renamed, and deleted a week later, so that a host that has it mapped can still read it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,60 +25,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from immr.errors import DataError
+from immr.storage.array_file import SCHEMA, ArrayFile
 from immr.storage.atomic import write_atomically
+from immr.storage.stored_arrays import StoredArrays
 
-_SCHEMA = pa.schema(
-    {"key": pa.binary(32), "shape": pa.list_(pa.int32()), "crc": pa.uint32(), "values": pa.large_binary()}
-)
 _SUFFIX, _MERGED = ".arrow", ".merged"
-_SMALL_BYTES = 8 << 20
 _SMALL_FILES = 32  # at most; then they are merged
 _SEARCHED_FILES = 32  # large ones, at most; then their keys are joined
-_KEPT_S = 86_400.0  # a merged file, for hosts that have mapped it
+_KEPT_S = 7 * 86_400.0  # a merged file, for trainings on other hosts that have mapped it
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _File:
-    """One file, mapped."""
-
-    path: Path
-    keys_N: npt.NDArray[np.bytes_]  # sorted
-    batch: pa.RecordBatch
-    is_small: bool
-
-    @classmethod
-    def open(cls, path: Path) -> _File:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-        keys = batch.column(0)
-        keys_N = np.frombuffer(keys.buffers()[1], "S32", len(keys), keys.offset * 32)
-        return cls(path, keys_N, batch, batch.nbytes < _SMALL_BYTES)
-
-    def rows(self, wanted_M: npt.NDArray[np.bytes_]) -> npt.NDArray[np.int64]:
-        """(M,) the row of each wanted key, −1 where it is not here."""
-        at_M = np.searchsorted(self.keys_N, wanted_M).clip(max=len(self.keys_N) - 1)
-        return np.where(self.keys_N[at_M] == wanted_M, at_M, -1)
-
-    def shape(self, row: int) -> tuple[int, ...]:
-        """Of the array in a row."""
-        return tuple(self.batch.column(1)[row].as_py())
-
-    def array(self, row: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A view into the file.
-
-        Raises:
-            ValueError: the checksum does not match.
-        """
-        content = self.batch.column(3)[row].as_buffer()
-        if zlib.crc32(content) != self.batch.column(2)[row].as_py():
-            raise ValueError("wrong checksum")
-        return np.frombuffer(content, dtype).reshape(self.shape(row))
 
 
 class _Joined:
     """The keys of several files, 40 bytes of memory each."""
 
-    def __init__(self, files: Sequence[_File]) -> None:
+    def __init__(self, files: Sequence[ArrayFile]) -> None:
         self.files = list(files)
         keys_N = np.concatenate([np.zeros(0, "S32"), *(file.keys_N for file in files)])
         order_N = np.argsort(keys_N, kind="stable")
@@ -106,7 +67,7 @@ class ArrayStore:
     def __init__(self, folder: Path, dtype: npt.DTypeLike):
         self.folder = folder
         self._dtype = np.dtype(dtype)
-        self._open: dict[Path, _File] = {}
+        self._open: dict[Path, ArrayFile] = {}
         self._joined = _Joined([])
 
     def add(self, entries: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -119,47 +80,43 @@ class ArrayStore:
 
     def has(self, keys: Sequence[str]) -> set[str]:
         """The keys that are stored; reads no values."""
-        return {key for key, _, _ in self._found(keys)}
+        wanted = list(dict.fromkeys(keys))
+        there = self.find(wanted).there_N.tolist()
+        return {key for key, is_there in zip(wanted, there, strict=True) if is_there}
 
-    def shapes(self, keys: Sequence[str]) -> dict[str, tuple[int, ...]]:
-        """The shapes of the stored arrays of these keys; reads no values."""
-        return {key: file.shape(row) for key, file, row in self._found(keys)}
+    def find(self, keys: Sequence[str]) -> StoredArrays:
+        """Where the array of each key is, in this order; reads no values."""
+        digests_M = np.array([_digest(key) for key in keys], "S32")
+        files = self._files() if len(keys) else []
+        joined = self._join(files)
+        here_M, file_L, row_L = joined.find(digests_M)
+        file_M, row_M = np.full(len(keys), -1, np.int32), np.zeros(len(keys), np.int32)
+        file_M[here_M], row_M[here_M] = file_L, row_L
+        known = list(joined.files)
+        left_L, searched = np.flatnonzero(~here_M), {file.path for file in known}
+        for other in (file for file in files if file.path not in searched):
+            if not len(left_L):
+                break
+            rows_L = other.rows(digests_M[left_L])
+            found_L = left_L[rows_L >= 0]
+            file_M[found_L], row_M[found_L] = len(known), rows_L[rows_L >= 0]
+            known.append(other)
+            left_L = left_L[rows_L < 0]
+        return StoredArrays(known, file_M, row_M, self._dtype)
 
     def get(self, keys: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """The stored arrays of these keys, read-only views into the files.
 
         A file that cannot be read is deleted, so that its entries are computed again.
         """
-        found = {}
-        for key, file, row in self._found(keys):
-            try:
-                found[key] = file.array(row, self._dtype)
-            except ValueError:
-                self._delete_broken(file.path)
+        wanted = list(dict.fromkeys(keys))
+        arrays, found = self.find(wanted), {}
+        for number in np.flatnonzero(arrays.there_N).tolist():
+            with suppress(DataError):
+                found[wanted[number]] = arrays.read(number)
         return found
 
-    def _found(self, keys: Sequence[str]) -> Iterator[tuple[str, _File, int]]:
-        """Each stored key once, with its file and row."""
-        wanted = list(dict.fromkeys(keys))
-        digests_M = np.array([_digest(key) for key in wanted], "S32")
-        files = self._files() if wanted else []
-        joined = self._join(files)
-        here_M, file_L, row_L = joined.find(digests_M)
-        for at, file, row in zip(
-            np.flatnonzero(here_M).tolist(), file_L.tolist(), row_L.tolist(), strict=True
-        ):
-            yield wanted[at], joined.files[file], row
-        left_L, searched = np.flatnonzero(~here_M), {file.path for file in joined.files}
-        for other in (file for file in files if file.path not in searched):
-            if not len(left_L):
-                return
-            rows_L = other.rows(digests_M[left_L])
-            here_L = rows_L >= 0
-            for at, row in zip(left_L[here_L].tolist(), rows_L[here_L].tolist(), strict=True):
-                yield wanted[at], other, row
-            left_L = left_L[~here_L]
-
-    def _join(self, files: Sequence[_File]) -> _Joined:
+    def _join(self, files: Sequence[ArrayFile]) -> _Joined:
         """Large files, of which a few new ones may be missing; they stay, so this is rarely made again."""
         large = [file for file in files if not file.is_small]
         if len(large) - len(self._joined.files) > _SEARCHED_FILES or not self._open.keys() >= {
@@ -168,13 +125,13 @@ class ArrayStore:
             self._joined = _Joined(large if len(large) > _SEARCHED_FILES else [])
         return self._joined
 
-    def _files(self) -> list[_File]:
+    def _files(self) -> list[ArrayFile]:
         there = {name for name in self._names() if name.endswith(_SUFFIX) and not name.startswith(".")}
         self._open = {path: file for path, file in self._open.items() if path.name in there}
         known = {path.name for path in self._open}
         for path in (self.folder / name for name in sorted(there - known)):
             try:
-                self._open[path] = _File.open(path)
+                self._open[path] = ArrayFile.open(path)
             except FileNotFoundError:  # just merged by another process
                 return self._files()
             except pa.ArrowInvalid:
@@ -197,15 +154,15 @@ class ArrayStore:
         contents = [values.tobytes() for values in arrays]
         batch = pa.record_batch(
             [
-                pa.array(keys, _SCHEMA.field("key").type),
-                pa.array([values.shape for values in arrays], _SCHEMA.field("shape").type),
+                pa.array(keys, SCHEMA.field("key").type),
+                pa.array([values.shape for values in arrays], SCHEMA.field("shape").type),
                 pa.array([zlib.crc32(content) for content in contents], pa.uint32()),
                 pa.array(contents, pa.large_binary()),
             ],
-            schema=_SCHEMA,
+            schema=SCHEMA,
         )
         content = io.BytesIO()
-        with pa.ipc.new_file(content, _SCHEMA) as writer:
+        with pa.ipc.new_file(content, SCHEMA) as writer:
             writer.write_batch(batch)
         path = self.folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()[:32]}{_SUFFIX}"
         write_atomically(path, content.getbuffer())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 CURVES = "curves.json"
 JOURNAL = "metrics.jsonl"
-ARRAYS = "arrays"  # features of the training set, mapped by all ranks
 _PATHS = ("training_set", "out", "checkpoints", "cache_dir")
 _log = logging.getLogger(__name__)
 
@@ -104,14 +102,12 @@ def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
     started = time.monotonic()
     if tracker:
         tracker.params(_params(job))
-    folder = job.checkpoints.parent / ARRAYS
     arrays = training_arrays(
         TrainingSet(job.training_set),
         job.model,
         job.train.views,
         job.cache_dir,
         world,
-        folder,
         sample=job.train.frozen_photos,
     )
     featured = time.monotonic()
@@ -130,8 +126,6 @@ def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
         tracker.metrics(seconds | {"onnx_max_abs_diff": difference}, step=trainer.progress.epoch)
         _log.info("features %.1f s, training %.1f s, ONNX differs by %.1g", *seconds.values(), difference)
     checkpoints.clear()
-    if world.leads:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_version(

@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.stateful import Stateful
 from immr.model.encoders.by_name import load_image_encoder, preprocessing_of
 from immr.model.features.image_features import Share
 from immr.model.features.pixels import PixelCache
+from immr.model.features.stored_features import sampled_rows
 from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
 from immr.train import sharded_encoder
@@ -105,15 +106,17 @@ def heads(
 ) -> tuple[Towers, Stage]:
     """New towers, fitted to the features of each domain, and the stage that trains them."""
     towers = Towers(model, recipe.dropout, recipe.hide_modality)
-    pictures_NVF, there_N = arrays.documents.pictures_NVF, arrays.documents.has_picture_N
-    shown_NVF = pictures_NVF if there_N.all() else pictures_NVF[there_N]
+    photos_NVF, documents = arrays.photos_NVF, arrays.documents
+    every_N = torch.arange(len(photos_NVF), device=photos_NVF.device)
+    places_B, photos_RF = sampled_rows(photos_NVF, every_N)
+    pictures_RF = sampled_rows(documents.pictures_NVF, documents.has_picture_N.nonzero().flatten())[1]
     # the pair loss learns faster from random projections; with many photos no gain was seen (docs/log.md)
     begins_plain = recipe.class_weight > 0 and arrays.has_few_photos
-    weights_N = arrays.photo_weights_N[:: -(-len(arrays.photo_weights_N) // len(arrays.photos_NVF))]
+    weights_N = arrays.photo_weights_N[:: -(-len(arrays.photo_weights_N) // len(photos_NVF))]
     towers.to(world.device).fit(
-        arrays.photos_NVF.flatten(0, 1),
-        shown_NVF.flatten(0, 1),
-        weights_N.repeat_interleave(arrays.photos_NVF.shape[1]) if begins_plain else None,
+        photos_RF,
+        pictures_RF,
+        weights_N[places_B].repeat_interleave(photos_NVF.shape[1]) if begins_plain else None,
         begins_plain=begins_plain,
     )
     # ranks with different processors may round differently, even to the opposite direction of a component

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,8 +15,8 @@ def test_shares_together_compute_everything_once(training_set, cache_dir, tmp_pa
     features.compute(hashes, ["fit", "crop-1"], Share(0, 2))
     assert len(features.known(list(hashes.values()), ["fit", "crop-1"])) == 3
     features.compute(hashes, ["fit", "crop-1"], Share(1, 2))
-    rows_NVLF = features.read(list(hashes.values()), ["fit", "crop-1"])
-    assert rows_NVLF.shape == (5, 2, 1, features.dim)
+    stored = features.read(list(hashes.values()), ["fit", "crop-1"])
+    assert stored.shape == (5, 2, features.dim)
     shards = sorted((tmp_path / "features").rglob("*.arrow"))
     features.compute(hashes, ["fit", "crop-1"])
     assert sorted((tmp_path / "features").rglob("*.arrow")) == shards
@@ -31,7 +30,7 @@ def test_a_broken_picture_is_logged_and_reading_its_features_fails(cache_dir, tm
     hashes = image_hashes([str(broken), str(good)])
     features.compute(hashes, ["fit"])
     assert "broken.jpg" in caplog.text
-    assert features.read([hashes[str(good)]], ["fit"]).shape == (1, 1, 1, features.dim)
+    assert features.read([hashes[str(good)]], ["fit"]).shape == (1, 1, features.dim)
     with pytest.raises(ImageError, match="check_images"):
         features.read(list(hashes.values()), ["fit"])
 
@@ -51,19 +50,3 @@ def test_a_picture_that_has_changed_gets_no_features_under_the_hash_of_its_earli
     renewed = image_hashes([str(path)])
     features.compute(renewed, ["fit"])
     assert features.known(list(renewed.values()), ["fit"]) == set(renewed.values())
-
-
-def test_features_can_be_kept_in_a_file_that_is_mapped(cache_dir, tmp_path):
-    paths = [str(tmp_path / f"{number}.png") for number in range(2)]
-    for number, path in enumerate(paths):
-        Image.effect_noise((70, 70), 30 + number).convert("RGB").save(path)
-    features = ImageFeatures(MODEL, cache_dir)
-    hashes = image_hashes(paths)
-    features.compute(hashes, ["fit"])
-    keys = [hashes[paths[0]], "", hashes[paths[1]]]
-    in_memory, file = features.read(keys, ["fit"]), tmp_path / "arrays" / "pictures.npy"
-    mapped = features.read(keys, ["fit"], file)
-    np.testing.assert_array_equal(mapped, in_memory)
-    assert isinstance(mapped, np.memmap) and not in_memory[1].any()
-    mapped[0] = 1  # not in the file
-    np.testing.assert_array_equal(features.read(keys, ["fit"], file), in_memory)

@@ -21,10 +21,10 @@ MODEL, TRAIN = ModelRecipe(fusion="image"), TrainRecipe(views=2)
 ITEM = Item("a", "A" * 400, "", "", "a.jpg", 1.0, datetime(2025, 1, 1, tzinfo=UTC))
 
 
-def test_features_are_on_disk_twice():
-    assert need(10, [ITEM] * 5, MODEL, TRAIN).disk_bytes == 2 * 2 * 2 * F * (10 + 5)
+def test_features_are_on_disk_once():
+    assert need(10, [ITEM] * 5, MODEL, TRAIN).disk_bytes == 2 * 2 * F * (10 + 5)
     with_text = need(10, [ITEM] * 5, replace(MODEL, fusion="concept_slots"), TRAIN)
-    assert with_text.disk_bytes == pytest.approx(2 * 2 * (2 * F * 15 + 5 * 102 * 384))
+    assert with_text.disk_bytes == pytest.approx(2 * (2 * F * 15 + 5 * 102 * 384))
 
 
 def test_memory_grows_with_classes_and_falls_with_sampling():

@@ -43,8 +43,8 @@ def class_photos_of(
     with torch.inference_mode():
         for start in range(0, len(photos), _BATCH):
             part = photos[start : start + _BATCH]
-            read_BF = features.read([hashes[photo.image] for photo in part], ["fit"])[:, 0, 0]
-            rows_PD[start : start + len(part)] = tower(torch.from_numpy(read_BF).float()).numpy()
+            read_BF = features.read([hashes[photo.image] for photo in part], ["fit"]).in_view(0).float()
+            rows_PD[start : start + len(part)] = tower(read_BF).numpy()
     number_of = {class_id: number for number, class_id in enumerate(by_class)}
     classes = zip(training_set.items, training_set.item_classes, strict=True)
     return ClassPhotos(

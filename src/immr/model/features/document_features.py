@@ -18,7 +18,8 @@ from immr.errors import DataError
 from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
 from immr.model.encoders.loading import FRESH, Loading
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes
-from immr.model.features.text_features import TextFeatures, Tokens, document_text
+from immr.model.features.stored_features import Features
+from immr.model.features.text_features import StoredTokens, TextFeatures, Tokens, document_text
 from immr.model.fusion import Fusion, make_fusion
 from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import DocumentBatch
@@ -31,10 +32,10 @@ _log = logging.getLogger(__name__)
 class DocumentArrays:
     """Frozen features of items, float16 until they are batched."""
 
-    pictures_NVF: Tensor
-    patches_NVPF: Tensor | None
+    pictures_NVF: Features
+    patches_NVPF: Features | None
     has_picture_N: Tensor
-    tokens: Tokens
+    tokens: Tokens | StoredTokens
 
     def to(self, device: str) -> DocumentArrays:
         """The same on a device."""
@@ -108,27 +109,17 @@ class DocumentFeatures:
                 del self._hashes[uri]
             self.compute(items, views, share)
 
-    def read(self, items: Sequence[Item], views: Sequence[str], folder: Path | None = None) -> DocumentArrays:
-        """Features from the cache; a missing or broken picture is zeros, with `has_picture` false.
-
-        Args:
-            items: the documents.
-            views: names of views.
-            folder: keep the arrays there instead of in memory, see `mapped.filled`.
-        """
+    def read(self, items: Sequence[Item], views: Sequence[str]) -> DocumentArrays:
+        """Features from the cache; a missing or broken picture is zeros, with `has_picture` false."""
         keys = self._picture_keys(items, views)
-
-        def file(name: str) -> Path | None:
-            return folder / f"{name}.npy" if folder else None
-
         texts = [document_text(item) for item in items]
         return DocumentArrays(
-            pictures_NVF=_read(self._pooled, keys, views, self._image_dim, file("pictures"))[:, :, 0],
-            patches_NVPF=_read(self._patches, keys, views, 0, file("patches")) if self._patches else None,
+            pictures_NVF=self._pooled.read(keys, views)
+            if self._pooled
+            else torch.zeros(1, 1, self._image_dim, dtype=torch.float16).expand(len(keys), len(views), -1),
+            patches_NVPF=self._patches.read(keys, views) if self._patches else None,
             has_picture_N=torch.tensor([bool(key) for key in keys]),
-            tokens=self._texts.read(texts, file("tokens"))
-            if self._texts
-            else _no_tokens(items, self._text_dim),
+            tokens=self._texts.read(texts) if self._texts else _no_tokens(items, self._text_dim),
         )
 
     def _picture_keys(self, items: Sequence[Item], views: Sequence[str]) -> list[str]:
@@ -155,15 +146,6 @@ def fusion_of(recipe: ModelRecipe) -> Fusion:
     """A recipe's fusion without weights, for questions about what it needs."""
     with torch.device("meta"):
         return make_fusion(recipe.fusion, dim=1, text_dim=1, patch_dim=1, concepts=1)
-
-
-def _read(
-    features: ImageFeatures | None, keys: Sequence[str], views: Sequence[str], dim: int, file: Path | None
-) -> Tensor:
-    """(N, V, L, F), zeros for rows without a key."""
-    if features is None:
-        return torch.zeros(len(keys), len(views), 1, dim, dtype=torch.float16)
-    return torch.from_numpy(features.read(keys, views, file))
 
 
 def _no_tokens(items: Sequence[Item], dim: int) -> Tokens:

@@ -22,15 +22,14 @@ from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
 from immr.model.encoders.frozen_features import FrozenEncoder
 from immr.model.encoders.loading import FRESH, Loading
 from immr.model.encoders.onnx_graph import Output, Square, frozen_hash
-from immr.model.features.memory_mapped import HalfArray, filled
+from immr.model.features.stored_features import StoredFeatures
 from immr.model.features.views import take_view
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore
-from immr.types import FloatArray
+from immr.types import FloatArray, HalfArray
 
 _SHARD_IMAGES, _SHARD_BATCHES = 64, 4  # features that are kept together, at least
-_READ_PICTURES = 4096
 _log = logging.getLogger(__name__)
 
 
@@ -120,42 +119,31 @@ class ImageFeatures:
         """The encoder, with this many threads."""
         return self._loading.image(self.recipe, self._cache_dir, threads, self._weights)
 
-    def read(self, hashes: Sequence[str], views: Sequence[str], file: Path | None = None) -> HalfArray:
-        """(N, V, L, F) in the order of `hashes`; of zeros for an empty hash.
+    def read(self, hashes: Sequence[str], views: Sequence[str]) -> StoredFeatures:
+        """(N, V, F), or (N, V, P, F) of patches, in the order of `hashes`; zeros for an empty hash.
 
         Args:
             hashes: of the pictures' content.
             views: names of views.
-            file: keep the array there instead of in memory, see `mapped.filled`.
 
         Raises:
             ImageError: a picture has no features, because it is broken.
         """
-        rows = self._rows([key for key in hashes if key], views)
-
-        def fill(array_NVLF: HalfArray) -> None:
-            for start in range(0, len(hashes), _READ_PICTURES):
-                part = hashes[start : start + _READ_PICTURES]
-                for number, view in enumerate(views):
-                    found = self._store(view).get([key for key in part if key])
-                    for row, key in enumerate(part, start):
-                        if key:
-                            array_NVLF[row, number] = found[key]
-
-        return filled((len(hashes), len(views), rows, self.dim), fill, file)
-
-    def known(self, hashes: Sequence[str], views: Sequence[str]) -> set[str]:
-        """The hashes that have features in every view."""
-        return set(hashes).intersection(*(self._store(view).has(hashes) for view in views))
-
-    def _rows(self, hashes: Sequence[str], views: Sequence[str]) -> int:
-        """L, after checking that no picture is missing."""
-        if lost := sorted(set(hashes) - self.known(hashes, views)):
+        stored = [self._store(view).find(hashes) for view in views]
+        there_N = np.logical_and.reduce([each.there_N for each in stored])
+        if lost := sorted({key for key, there in zip(hashes, there_N, strict=True) if key and not there}):
             raise ImageError(
                 f"{counted(len(lost), 'picture')} missing, broken or changed since `immr govern` read them, such "
                 f"as the one with SHA-256 {lost[0]}: run `immr govern` again, with check_images on"
             )
-        return len(self._store(views[0]).get(hashes[:1])[hashes[0]]) if hashes else 1
+        if self.output == "pooled":
+            return StoredFeatures(stored, (self.dim,))
+        some = np.flatnonzero(there_N)[:1].tolist()
+        return StoredFeatures(stored, stored[0].read(some[0]).shape if some else (1, self.dim))
+
+    def known(self, hashes: Sequence[str], views: Sequence[str]) -> set[str]:
+        """The hashes that have features in every view."""
+        return set(hashes).intersection(*(self._store(view).has(hashes) for view in views))
 
     def _store(self, view: str) -> ArrayStore:
         return self._stores.setdefault(view, ArrayStore(self._folder / view, np.float16))

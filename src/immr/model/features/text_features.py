@@ -14,21 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from immr.errors import DataError
 from immr.machine.progress_bar import ProgressBar
 from immr.machine.wording import counted
 from immr.model.encoders.by_name import text_encoder_spec
 from immr.model.encoders.loading import FRESH, Loading
 from immr.model.encoders.transformers_text import TransformersText
 from immr.model.features.image_features import Share
-from immr.model.features.memory_mapped import HalfArray, filled
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore
-from immr.types import Item
+from immr.storage.stored_arrays import StoredArrays
+from immr.types import HalfArray, Item
 
 _SHARD_TEXTS = 64
 _SORTED_SHARDS = 32  # the time left is estimated from shards of all lengths: do not sort all texts at once
-_READ_TEXTS = 4096
+_COPIED_TEXTS = 1024
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +41,7 @@ def document_text(item: Item) -> str:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token features of texts, one after the other without padding; a repeated text is kept once."""
+    """Token features of texts in a device's memory, one after the other without padding."""
 
     values_RE: Tensor  # float16
     starts_N: Tensor
@@ -62,6 +63,44 @@ class Tokens:
         mask_BT = place_T < self.lengths_N[rows_B][:, None]
         at_BT = (self.starts_N[rows_B][:, None] + place_T).where(mask_BT, 0)
         return self.values_RE[at_BT].float() * mask_BT[..., None], mask_BT
+
+
+@dataclass(frozen=True)
+class StoredTokens:
+    """Token features of texts, read from the cache when they are needed."""
+
+    stored: StoredArrays  # (T, E) of each distinct text
+    text_N: Tensor  # which of them
+    lengths_N: Tensor  # 0 for an empty text
+    longest: int  # T
+    dim: int  # E
+
+    def to(self, device: str) -> StoredTokens | Tokens:
+        """On another device they have to fit into its memory."""
+        return self if torch.device(device).type == "cpu" else self._copied(device)
+
+    def _copied(self, device: str) -> Tokens:
+        lengths_M = torch.from_numpy(self.stored.lengths())
+        starts_M = lengths_M.cumsum(0) - lengths_M
+        values_RE = torch.zeros(max(1, int(lengths_M.sum())), self.dim, dtype=torch.float16, device=device)
+        for rows_B in torch.split(lengths_M.nonzero().flatten(), _COPIED_TEXTS):
+            part_RE = np.concatenate([self.stored.read(row) for row in rows_B.tolist()])
+            start = int(starts_M[rows_B[0]])
+            values_RE[start : start + len(part_RE)] = torch.from_numpy(part_RE).to(device)
+        starts_N = starts_M[self.text_N].to(device)
+        return Tokens(values_RE, starts_N, self.lengths_N.to(device), self.longest)
+
+    def batch(self, rows_B: Tensor) -> tuple[Tensor, Tensor]:
+        """As of `Tokens`."""
+        lengths_B = self.lengths_N[rows_B]
+        mask_BT = torch.arange(self.longest) < lengths_B[:, None]
+        tokens_BTE = np.zeros((len(rows_B), self.longest, self.dim), np.float32)
+        for at, (text, length) in enumerate(
+            zip(self.text_N[rows_B].tolist(), lengths_B.tolist(), strict=True)
+        ):
+            if length:
+                tokens_BTE[at, :length] = self.stored.read(text)
+        return torch.from_numpy(tokens_BTE), mask_BT
 
 
 class TextFeatures:
@@ -97,36 +136,21 @@ class TextFeatures:
         """The encoder."""
         return self._loading.text(self.recipe.text_encoder)
 
-    def read(self, texts: Sequence[str], file: Path | None = None) -> Tokens:
-        """The tokens of each text.
-
-        Args:
-            texts: may be empty, and may repeat.
-            file: keep the values there instead of in memory, see `mapped.filled`.
+    def read(self, texts: Sequence[str]) -> StoredTokens:
+        """The tokens of each text; texts may repeat.
 
         Raises:
-            KeyError: a text is not in the cache.
+            DataError: a text is not in the cache.
         """
-        keys = [_key(text) if text else "" for text in texts]
-        distinct = [key for key in dict.fromkeys(keys) if key]
-        lengths = {key: rows for key, (rows, _) in self._store.shapes(distinct).items()}
-        ends = np.cumsum([0, *(lengths[key] for key in distinct)])
-        start_of = dict(zip(distinct, ends[:-1].tolist(), strict=True))
-
-        def fill(values_RE: HalfArray) -> None:
-            for at in range(0, len(distinct), _READ_TEXTS):
-                part = distinct[at : at + _READ_TEXTS]
-                found = self._store.get(part)
-                for key in part:
-                    values_RE[start_of[key] : start_of[key] + lengths[key]] = found[key]
-
-        values_RE = filled((max(1, int(ends[-1])), self.dim), fill, file)
-        return Tokens(
-            torch.from_numpy(values_RE),
-            torch.tensor([start_of.get(key, 0) for key in keys], dtype=torch.int64),
-            torch.tensor([lengths.get(key, 0) for key in keys], dtype=torch.int64),
-            longest=max([1, *lengths.values()]),
-        )
+        distinct = list(dict.fromkeys(texts))
+        number_of = {text: number for number, text in enumerate(distinct)}
+        stored = self._store.find([_key(text) for text in distinct])
+        text_N = torch.tensor([number_of[text] for text in texts], dtype=torch.int64)
+        lengths_M = torch.from_numpy(stored.lengths())
+        if lost := sum(1 for text, there in zip(distinct, stored.there_N, strict=True) if text and not there):
+            raise DataError(f"{counted(lost, 'text')} not in the cache of features: run the step again")
+        longest = max([1, *lengths_M.tolist()])
+        return StoredTokens(stored, text_N, lengths_M[text_N], longest, self.dim)
 
     def _encode(self, encoder: TransformersText, texts: dict[str, str]) -> dict[str, HalfArray]:
         tokens_BTE, mask_BT = encoder.encode(list(texts.values()), self.recipe.max_tokens)

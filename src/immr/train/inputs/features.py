@@ -19,6 +19,7 @@ from immr.machine.wording import counted
 from immr.model.encoders.onnx_graph import encoder_graph
 from immr.model.features.document_features import DocumentArrays, DocumentFeatures, fusion_of
 from immr.model.features.image_features import ImageFeatures, Share
+from immr.model.features.stored_features import Features
 from immr.model.features.views import view_names
 from immr.model.model_recipe import ModelRecipe
 from immr.train.inputs.hashes import shared_hashes
@@ -37,7 +38,7 @@ class TrainingArrays:
 
     query_ids: list[str]
     photo_images: list[str]  # URIs
-    photos_NVF: Tensor  # of all photos, or of a sample
+    photos_NVF: Features  # of all photos, or of a sample
     photo_classes_N: Tensor
     photo_weights_N: Tensor
     documents: DocumentArrays  # of M items
@@ -69,10 +70,9 @@ def training_arrays(
     views: int,
     cache_dir: Path,
     world: World,
-    folder: Path | None = None,
     sample: int | None = None,
 ) -> TrainingArrays:
-    """Each rank computes its share of the missing features, then all ranks use all of them.
+    """Each rank computes its share of the missing features, then all ranks read all of them from the cache's files.
 
     Unseen classes of the training set are left out with their documents, as if they were not in the catalogue yet.
     The remaining classes are renumbered without gaps.
@@ -83,8 +83,6 @@ def training_arrays(
         views: of each picture.
         cache_dir: the cache of features.
         world: this rank.
-        folder: of this training alone; the arrays are written there once and mapped by all ranks. Without it each
-            rank holds a copy.
         sample: `photos_NVF` holds the features of at most this many photos, evenly spaced, which are enough to
             standardize towers that only fine-tuning trains. None: of all photos.
 
@@ -109,7 +107,7 @@ def training_arrays(
     of_documents = [item.image for item in items] if fusion_of(recipe).uses_picture else []
     hashes = shared_hashes(images, world, of_documents, known=training_set.image_hashes())
     step = -(-len(images) // sample) if sample else 1
-    photos_NVF, documents = _features(images[::step], items, hashes, names, recipe, cache_dir, world, folder)
+    photos_NVF, documents = _features(images[::step], items, hashes, names, recipe, cache_dir, world)
     return TrainingArrays(
         query_ids=[query.query_id for query in queries],
         photo_images=images,
@@ -150,9 +148,8 @@ def _features(
     recipe: ModelRecipe,
     cache_dir: Path,
     world: World,
-    folder: Path | None,
-) -> tuple[Tensor, DocumentArrays]:
-    """Features of photos, (N, V, F), and of documents. With a folder the leading rank writes what all ranks map."""
+) -> tuple[Features, DocumentArrays]:
+    """Features of photos, (N, V, F), and of documents."""
     photos, documents = ImageFeatures(recipe, cache_dir), DocumentFeatures(recipe, cache_dir, hashes=hashes)
     if world.leads and world.device == "cpu":  # a GPU runs the module, and fine-tuning exports it later
         encoder_graph(recipe, cache_dir)
@@ -161,16 +158,7 @@ def _features(
     photos.compute({image: hashes[image] for image in images}, names, share)
     documents.compute(items, names, share)
     world.barrier()
-
-    def read() -> tuple[Tensor, DocumentArrays]:
-        file = folder / "photos.npy" if folder else None
-        photos_NV1F = photos.read([hashes[image] for image in images], names, file)
-        return torch.from_numpy(photos_NV1F[:, :, 0]), documents.read(items, names, folder)
-
-    if folder and world.leads:
-        read()
-    world.barrier()
-    return read()
+    return photos.read([hashes[image] for image in images], names), documents.read(items, names)
 
 
 def _rows_of_classes(training_set: TrainingSet) -> dict[int, int]:

@@ -25,7 +25,7 @@ _ROWS = 3  # of the classifier: weights, gradient, optimizer
 
 
 def need(photos: int, items: Sequence[Item], model: ModelRecipe, train: TrainRecipe) -> Need:
-    """Estimate the memory and disk for training. Features are memory-mapped, so they need disk only."""
+    """Estimate the memory and disk for training. Features are mapped from the cache, so they need disk only."""
     image, text = image_encoder_spec(model.image_encoder), text_encoder_spec(model.text_encoder)
     fusion, count = fusion_of(model), len(items)
     per_picture = image.dim + (49 * image.patch_dim if fusion.needs_patches else 0)
@@ -41,7 +41,7 @@ def need(photos: int, items: Sequence[Item], model: ModelRecipe, train: TrainRec
     memory = _LAUNCHER + train.processes * (_RANK + encoders) + objects + classifier
     return Need(
         memory,
-        2 * features,  # the cache, and the arrays of this training
+        features,  # in the cache
         f"{counted(photos, 'photo')} and {counted(count, 'item')} with {counted(train.processes, 'process')}",
         "lower the recipe's train.negative_rate, train.views or train.processes",
     )
