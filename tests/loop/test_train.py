@@ -13,14 +13,17 @@ import pytest
 
 from immr import recipes
 from immr.data.training_set import TrainingSet
-from immr.errors import RecipeError, RegistryError, TrainingError
+from immr.errors import CapacityError, RecipeError, RegistryError, TrainingError
 from immr.launch.launcher import TrainingJob
 from immr.loop.train import train
+from immr.machine import capacity
 from immr.model.encoders.by_name import preprocessing_of
 from immr.model.model_card import Card
 from immr.registry.logged_models import Origin
 from immr.settings import Settings
+from immr.train.inputs.features import training_arrays
 from immr.train.job import TrainJob
+from immr.train.world import World
 from immr.types import ModelVersion
 from immr.wiring import Parts
 from tests.support.tiny_training_set import MODEL, TRAIN
@@ -109,6 +112,19 @@ def test_the_same_data_and_recipe_are_trained_once(parts: Parts, training_set: T
     assert len(parts.launcher.jobs) == 1  # type: ignore[attr-defined]
     other = dataclasses.replace(RECIPE, train=dataclasses.replace(TRAIN, epochs=5))
     assert train(parts, training_set, other).number == 2
+
+
+def test_features_that_are_in_the_cache_need_no_disk_again(
+    parts: Parts, training_set: TrainingSet, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shop that trains every night was refused for the features of all its items."""
+    monkeypatch.setattr(capacity, "free_disk", lambda folder: 20_000)  # one item has no picture
+    with pytest.raises(CapacityError, match=r"train of 36 photos and 6 items .* GiB of disk"):
+        train(parts, training_set, RECIPE)
+    training_arrays(training_set, MODEL, TRAIN.views, cache_dir, World())
+    parts.settings.cache_dir.parent.mkdir(parents=True, exist_ok=True)
+    parts.settings.cache_dir.symlink_to(cache_dir)
+    assert train(parts, training_set, RECIPE).number == 1
 
 
 def test_a_job_knows_where_pictures_are_kept(training_set: TrainingSet, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from immr import __version__
@@ -95,11 +95,14 @@ def _trained_before(parts: Parts, key: str) -> ModelVersion | None:
 def _check_capacity(parts: Parts, training_set: TrainingSet, recipe: Recipe) -> None:
     """Refuse training that does not fit this machine. Not for clusters, whose nodes are not known here."""
     from immr.machine import capacity
-    from immr.train.inputs.resource_estimate import need
+    from immr.train.inputs.resource_estimate import cached_bytes, need
 
     settings = parts.settings
     if settings.launch_url.startswith("local:"):
         needed = need(len(training_set.queries), training_set.items, recipe.model, recipe.train)
+        if needed.disk_bytes > capacity.free_disk(settings.home):  # a lookup of all features takes a while
+            there = cached_bytes(training_set, recipe.model, recipe.train, settings.cache_dir)
+            needed = replace(needed, disk_bytes=max(0.0, needed.disk_bytes - there))
         capacity.check("train", needed, settings.home, settings.too_large)
 
 

@@ -136,6 +136,10 @@ class TextFeatures:
         """The encoder."""
         return self._loading.text(self.recipe.text_encoder)
 
+    def known(self, texts: Sequence[str]) -> int:
+        """How many of the texts are in the cache."""
+        return int(self._store.find([_key(text) for text in texts]).there_N.sum())
+
     def read(self, texts: Sequence[str]) -> StoredTokens:
         """The tokens of each text; texts may repeat.
 

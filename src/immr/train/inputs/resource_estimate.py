@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from immr.data.training_set import TrainingSet
 from immr.machine.capacity import GIB, Need
 from immr.machine.wording import counted
 from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
 from immr.model.features.document_features import fusion_of
-from immr.model.features.text_features import document_text
+from immr.model.features.image_features import ImageFeatures
+from immr.model.features.text_features import TextFeatures, document_text
+from immr.model.features.views import view_names
 from immr.model.model_recipe import ModelRecipe
 from immr.train.train_recipe import TrainRecipe
 from immr.types import Item
@@ -45,6 +49,21 @@ def need(photos: int, items: Sequence[Item], model: ModelRecipe, train: TrainRec
         f"{counted(photos, 'photo')} and {counted(count, 'item')} with {counted(train.processes, 'process')}",
         "lower the recipe's train.negative_rate, train.views or train.processes",
     )
+
+
+def cached_bytes(training_set: TrainingSet, model: ModelRecipe, train: TrainRecipe, cache_dir: Path) -> float:
+    """How much of the disk that `need` counts is taken by the cache already; without features of patches."""
+    images, views, items = ImageFeatures(model, cache_dir), view_names(train.views), training_set.items
+    hash_of = training_set.image_hashes()
+    known = images.known(list(hash_of.values()), views)
+    photos, pictures = (
+        sum(hash_of.get(row.image) in known for row in rows) for rows in (training_set.queries, items)
+    )
+    found: float = _HALF * images.dim * len(views) * (min(photos, train.frozen_photos or photos) + pictures)
+    if fusion_of(model).uses_text:
+        features, texts = TextFeatures(model, cache_dir), [document_text(item) for item in items]
+        found += _HALF * features.dim * _tokens(items, model.max_tokens) * features.known(texts)
+    return found
 
 
 def _tokens(items: Sequence[Item], most: int) -> float:
