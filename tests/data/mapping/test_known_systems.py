@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,19 @@ Soda,soda,,,,,TRUE,Active,SO-1,Title,Default Title,3,shopify,0,CONTINUE,https://
 Secret,secret,,,,,TRUE,Draft,SE-1,Title,Default Title,9,shopify,1,DENY,https://cdn.example/x.jpg,1,
 At the till,till,,,,,FALSE,Active,TI-1,Title,Default Title,9,shopify,1,DENY,https://cdn.example/x.jpg,1,
 """  # noqa: E501
+WIX = """handleId,fieldType,name,description,productImageUrl,collection,sku,price,visible,inventory,brand
+shoe,Product,Schuh,<p>Schön</p>,a~mv2.jpg;b~mv2.jpg,Schuhe;Sale,S1,12.5,true,InStock,Acme
+shoe,Variant,,,,,S1-40,,true,3,
+shoe,Variant,,,,,S1-41,,true,OutOfStock,
+cap,Product,Mütze,,https://x.example/c.jpg,,S2,5,true,InStock,
+old,Product,Alt,,d~mv2.jpg,Sale,S3,5,true,OutOfStock,
+bag,Product,Tasche,,e~mv2.jpg,Sale,S4,5,true,InStock,
+bag,Variant,,,,,S4-1,,true,,
+few,Product,Rest,,f~mv2.jpg,Sale,S5,5,true,7,
+hidden,Product,Entwurf,,g~mv2.jpg,Sale,S6,5,false,InStock,
+"""
 EXPORTS = {
+    "Wix": WIX,
     "Shopify": SHOPIFY,
     "Shopify by Matrixify": SHOPIFY.replace("Body (HTML)", "Body HTML").replace(
         "Product Category", "Category: Name"
@@ -136,6 +149,35 @@ def test_a_shopify_shop_with_several_locations_has_an_unknown_stock(tmp_path: Pa
     writer.writeheader()
     writer.writerows(rows)
     assert {item.stock for item in items_of(tmp_path, text.getvalue()).values()} == {None}
+
+
+def test_wix(tmp_path: Path) -> None:
+    found = items_of(tmp_path, WIX)
+    media = "https://static.wixstatic.com/media"
+    assert found["shoe"].pictures == (f"{media}/a~mv2.jpg", f"{media}/b~mv2.jpg")
+    assert (found["shoe"].title, found["shoe"].description, found["shoe"].price) == ("Schuh", "Schön", 12.5)
+    assert found["cap"].pictures == ("https://x.example/c.jpg",)
+    seen = {name: (item.category, item.stock) for name, item in found.items()}
+    assert seen == {
+        "shoe": ("Schuhe", 3.0),
+        "cap": ("All", None),
+        "old": ("Sale", 0.0),
+        "bag": ("Sale", None),
+        "few": ("Sale", 7.0),
+    }
+
+
+def test_matrixify_may_know_when_a_product_was_updated(tmp_path: Path) -> None:
+    export = EXPORTS["Shopify by Matrixify"]
+    for folder, column in (("with", "Updated At"), ("without", "Unknown")):
+        (tmp_path / folder).mkdir()
+        header, *rows = csv.reader(io.StringIO(export))
+        text = io.StringIO()
+        csv.writer(text).writerows(
+            [[*header, column], *([*row, "2025-03-07 13:01:09 -0500"] for row in rows)]
+        )
+        found = items_of(tmp_path / folder, text.getvalue())["apple"].updated_at
+        assert (found == datetime(2025, 3, 7, 18, 1, 9, tzinfo=UTC)) is (folder == "with")
 
 
 def test_woocommerce(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Pictures as lists, as JSON, as text with separators, and in a column each."""
 
+import json
 import re
 
 import pyarrow as pa
@@ -99,3 +100,19 @@ def test_pictures_within_objects_are_proposed_as_an_expression(values: pa.Array,
 @pytest.mark.parametrize("value", ['["1.jpg"]', '[{"alt": "front"}]', "1.jpg, 2.jpg", "[{", ""])
 def test_other_values_have_no_expression(value: str) -> None:
     assert expression_for_objects("pictures", pa.array([value])) == ""
+
+
+NESTED = {
+    "id": 5,
+    "web": {"width": "893", "url": "https://x.example/a.webp"},
+    "print": {"url": "https://x.example/b.png"},
+}
+
+
+@pytest.mark.parametrize("values", [pa.array([json.dumps(NESTED), None]), pa.array([NESTED, None])])
+def test_a_picture_within_an_object_of_an_object(values: pa.Array) -> None:
+    """A museum's catalogue; the whole inner object was taken for the path of a picture."""
+    expression = expression_for_objects("images", values)
+    batch = pa.RecordBatch.from_pydict({"images": values})
+    found = ColumnRule(sql=expression, separator=",").values(batch, "image", "items.jsonl").to_pylist()
+    assert found == ["https://x.example/a.webp", None]

@@ -369,3 +369,32 @@ def test_any_type_in_any_column_is_checked(tmp_path: Path, column: str, values: 
     pq.write_table(table, tmp_path / "items.parquet")
     (tmp_path / "map.toml").write_text(proposed_mapping(check(tmp_path / "items.parquet")))
     assert check(Shop.of(tmp_path / "items.parquet", tmp_path / "map.toml"))
+
+
+def test_a_column_without_values_and_a_name_that_is_hardly_similar_are_not_taken(tmp_path: Path) -> None:
+    """An empty "series" became the price of a museum's catalogue, and "Position" the description of a shop's."""
+    (tmp_path / "export.csv").write_text(
+        "id,name,series,Unit price,Position,department,image_web,updated_at,Current Stock Level,"
+        "Product Availability\n"
+        "1,Bowl,,,5,Prints,a.jpg,2025-03-07,4,\n"
+    )
+    proposal = check(tmp_path / "export.csv")[0].proposal
+    assert proposal is not None and "price" not in proposal.rules
+    assert "price: no such column was found; name one, or" in "".join(proposal.notes)
+    assert proposal.rules["description"].value == "" and proposal.rules["image"].column == "image_web"
+    assert proposal.rules["stock"].column == "Current Stock Level"
+
+
+def test_a_column_of_the_contract_without_values_gets_a_default(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("sku,title,category,image,price,updated_at\n1,Bowl,,a.jpg,2,\n")
+    (tmp_path / "map.toml").write_text(proposed_mapping(check(tmp_path / "items.csv")))
+    [item] = read_items(tmp_path / "items.csv", tmp_path / "map.toml").items
+    assert item.category == "All" and item.updated_at.year >= 2025
+
+
+def test_prices_with_tax_go_before_those_without(tmp_path: Path) -> None:
+    (tmp_path / "export.csv").write_text(
+        "Product ID,Image,Name,Categories (x,Price (tax excl.),Price (tax incl.)\n7,a.jpg,Bowl,Home,1.00,1.19\n"
+    )
+    proposal = check(tmp_path / "export.csv")[0].proposal
+    assert proposal is not None and proposal.rules["price"].column == "Price (tax incl.)"

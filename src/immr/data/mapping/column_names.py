@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 _SIMILAR = 0.5
+_ALIKE_CHARS = 5  # in a row that similar names share, or all of a shorter one: "series" is no price
 _OF_AN_ITEM = ("title", "description", "category", "image", "price", "updated_at", "stock", "images")
 _QUALIFIER = re.compile("^(product|item|article|produkt|artikel|producto|produit|prodotto)s?")
 _Round = Callable[[str, Sequence[str]], str | None]
@@ -21,19 +22,20 @@ _NAMES = {  # best names first: `query` may hold the words of a search, whose id
     "longdescription fulldescription shortdescription summary descripcion descrizione 説明 商品説明",
     "category": "categories productcategory producttype googleproductcategory kategorie kategoriepfad warengruppe "
     "taxonomy categorypath categorytree breadcrumb department categoryname feedproducttype collection categorie "
-    "categoria type カテゴリ カテゴリー",
+    "categoria categoriesxyz type カテゴリ カテゴリー",
     "image": "imageurl imagelink imagesrc img baseimage mainimage mainimageurl productimage productimageurl "
     "productimagefile picurl hostedimageurls picture pictureurl photo photourl photofile foto upload bild bildurl "
-    "hauptbild bilddatei s3key objectkey 画像 画像url 写真",
+    "hauptbild bilddatei imageurlsxyz imageweb s3key objectkey 画像 画像url 写真",
     "price": "listprice regularprice normalprice variantprice unitprice saleprice standardprice startprice "
-    "pricegross sellingprice currentprice retailprice preis vk vkpreis vkbrutto bruttovk verkaufspreis "
-    "bruttopreis preisbrutto prix precio prezzo 価格 販売価格",
+    "pricegross pricetaxincl pricetaxincluded priceincltax priceinclvat sellingprice currentprice retailprice preis "
+    "vk vkpreis vkbrutto bruttovk verkaufspreis bruttopreis preisbrutto prix precio prezzo pricetaxexcl "
+    "pricetaxexcluded 価格 販売価格",
     "updated_at": "updated modified lastmodified modifiedat changedat datemodified geandert geandertam "
     "anderungsdatum aktualisiert aktualisiertam zuletztgeandert letzteanderung lastchange lastchanged lastupdate "
     "lastupdated lastmodifiedat modifieddate updateddate updatetime datemodifiedgmt stand 更新日 更新日時",
-    "stock": "quantity qty stockquantity stocklevel stockqty qtyonhand quantityonhand onhand inventory "
-    "inventoryquantity variantinventoryqty bestand lagerbestand menge instock available availability stockstatus "
-    "auflager lagernd verfugbar verfugbarkeit 在庫 在庫数",
+    "stock": "quantity qty stockquantity stocklevel currentstocklevel stockqty qtyonhand quantityonhand onhand "
+    "inventory inventoryquantity variantinventoryqty bestand lagerbestand menge instock available availability "
+    "stockstatus auflager lagernd verfugbar verfugbarkeit 在庫 在庫数",
     "images": "additionalimages additionalimagelink additionalimagelinks galleryimages imageurls imagelinks "
     "pictureurls photourls moreimages morepictures pictures photos gallery bilder weiterebilder zusatzbilder",
     "query_id": "searchid requestid sucheid suchid anfrageid anfragenummer id query search suche anfrage",
@@ -105,7 +107,13 @@ def _qualified(name: str, left: Sequence[str]) -> str | None:
 
 
 def _close(name: str, left: Sequence[str]) -> str | None:
-    return next(iter(get_close_matches(_plain(name), left, n=1, cutoff=_SIMILAR)), None)
+    plain = _plain(name)
+    alike = [other for other in left if _longest_in_both(plain, other) >= min(_ALIKE_CHARS, len(plain))]
+    return next(iter(get_close_matches(plain, alike, n=1, cutoff=_SIMILAR)), None)
+
+
+def _longest_in_both(a: str, b: str) -> int:
+    return SequenceMatcher(None, a, b, autojunk=False).find_longest_match().size
 
 
 def _plain(name: str) -> str:

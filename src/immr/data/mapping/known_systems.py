@@ -2,7 +2,8 @@
 
 An item whose prices cannot be read keeps one of them as it is written, so that its row is rejected for that.
 
-Shopify writes a line for each variant and picture; WooCommerce and Magento write variants as products of their own.
+Shopify writes a line for each variant and picture, Wix one for each variant.
+WooCommerce and Magento write variants as products of their own.
 """
 
 from __future__ import annotations
@@ -67,6 +68,22 @@ _SHOPIFY_NOTE = (
     "is not in the online store are left out; the stock is unknown without {}, as in the export of a shop with "
     "several locations"
 )
+_WIX = r"""
+WITH inventories AS (
+    SELECT "handleId" AS handle, CASE WHEN bool_or(lower("inventory") = 'instock') THEN NULL
+        ELSE sum(greatest(coalesce(TRY_CAST("inventory" AS INT), 0), 0)) FILTER ("inventory" <> '') END AS stock
+    FROM rows WHERE lower("fieldType") = 'variant' OR "handleId" NOT IN (
+        SELECT v."handleId" FROM rows v WHERE lower(v."fieldType") = 'variant' AND v."inventory" <> '')
+    GROUP BY "handleId"
+)
+SELECT "handleId" AS item_id, "name" AS title, "description" AS description, "price" AS price, "brand" AS brand,
+    coalesce(nullif(string_split("collection", ';')[1], ''), 'All') AS category, stock,
+    [CASE WHEN picture LIKE '%://%' THEN picture ELSE 'https://static.wixstatic.com/media/' || picture END
+        FOR picture IN string_split("productImageUrl", ';') IF picture <> ''] AS pictures,
+    pictures[1] AS image, pictures[2:21] AS images
+FROM rows JOIN inventories ON handle = "handleId"
+WHERE lower("fieldType") = 'product' AND lower("visible") <> 'false'
+"""
 _WOO = r"""
 WITH products AS (
     SELECT *, rowid AS line, string_split(replace(replace("Categories", '&amp;', '&'), '\,', chr(1)), ',') AS paths,
@@ -121,7 +138,9 @@ KNOWN_SYSTEMS = (
     KnownSystem(
         "Shopify by Matrixify",
         frozenset({"Handle", "Body HTML", "Variant Price", "Image Src"}),
-        _SHOPIFY.replace("Body (HTML)", "Body HTML").replace("Product Category", "Category: Name"),
+        _SHOPIFY.replace("Body (HTML)", "Body HTML")
+        .replace("Product Category", "Category: Name")
+        .replace("AS brand,", 'AS brand, max("Updated At") AS updated_at,'),
         _SHOPIFY_NOTE.format("Variant Inventory Qty"),
     ),
     KnownSystem(
@@ -129,6 +148,13 @@ KNOWN_SYSTEMS = (
         frozenset({"URL handle", "Price", "Product image URL", "Image position"}),
         re.sub(r'"([^"]+)"', lambda found: f'"{_SHOPIFY_TEMPLATE.get(found[1], found[1])}"', _SHOPIFY),
         _SHOPIFY_NOTE.format("Inventory quantity"),
+    ),
+    KnownSystem(
+        "Wix",
+        frozenset({"handleId", "fieldType", "productImageUrl", "inventory"}),
+        _WIX,
+        "a product's variants are one item, with the stock of all, which is unknown where it only says InStock; the "
+        "first of several collections is taken; discounts and surcharges are not read; what is hidden is left out",
     ),
     KnownSystem(
         "WooCommerce",

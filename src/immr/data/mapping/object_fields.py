@@ -21,23 +21,27 @@ def objects_in(values: pa.Array) -> list[dict[str, Any]]:
     return objects if len(objects) == len(each_one) else []
 
 
-def expression_for(column: str, values: pa.Array, field: str) -> str:
-    """A DuckDB expression for a field of the objects in a column.
+def expression_for(column: str, values: pa.Array, *fields: str) -> str:
+    """A DuckDB expression for a field of the objects in a column, or for a field of a field.
 
     Args:
         column: the shop's.
         values: of it, see `objects_in`.
-        field: of the objects.
+        fields: of the objects: one, or the way to one within it.
     """
-    quoted = '"' + column.replace('"', '""') + '"'
+    quoted = _quoted(column)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         path = "$[*]" if any(isinstance(value, list) for value in _nested(values)) else "$"
-        key = field if re.fullmatch(r"\w+", field) else f'"{field}"'
-        return f"json_extract_string({quoted}, '{path}.{key}')"
-    name = '"' + field.replace('"', '""') + '"'
+        keys = ".".join(field if re.fullmatch(r"\w+", field) else f'"{field}"' for field in fields)
+        return f"json_extract_string({quoted}, '{path}.{keys}')"
+    name = ".".join(map(_quoted, fields))
     if pa.types.is_struct(values.type):
         return f"{quoted}.{name}"
     return f"[each.{name} FOR each IN {quoted}]"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def listed(values: pa.Array) -> list[Any]:

@@ -45,19 +45,23 @@ def expression_for_objects(column: str, values: pa.Array) -> str:
 
     The values are objects or lists of objects, as they are or as JSON.
     """
-    name = _name_of_pictures(objects_in(values))
-    return expression_for(column, values, name) if name else ""
+    path = _path_to_pictures(objects_in(values))
+    return expression_for(column, values, *path) if path else ""
 
 
-def _name_of_pictures(objects: Sequence[dict[str, Any]]) -> str:
-    """The first name under which most objects have a picture's file, or at least a URL."""
+def _path_to_pictures(objects: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """The first name under which most objects have a picture's file, or at least a URL, perhaps in an object."""
     names = dict.fromkeys(name for each in objects for name in each if re.fullmatch(r"\w+", name))
     for pattern in (_PICTURE, _ADDRESS):
         for name in names:
-            fitting = sum(pattern.search(str(each.get(name) or "")) is not None for each in objects)
-            if fitting >= _ENOUGH * len(objects):
-                return name
-    return ""
+            texts = [text for each in objects if isinstance(text := each.get(name), str)]
+            if sum(pattern.search(text) is not None for text in texts) >= _ENOUGH * len(objects):
+                return (name,)
+    for name in names:
+        inner = [found for each in objects if isinstance(found := each.get(name), dict)]
+        if len(inner) >= _ENOUGH * len(objects) and (path := _path_to_pictures(inner)):
+            return (name, *path)
+    return ()
 
 
 def first_pictures(lists: pa.Array) -> pa.Array:

@@ -17,7 +17,7 @@ from immr.data.mapping.column_names import known_columns, similar_columns, usual
 from immr.data.mapping.column_rule import ColumnRule
 from immr.data.mapping.object_fields import listed
 from immr.data.mapping.shop_map import TableMap
-from immr.data.mapping.value_formats import has_no_pictures, picture_rules, reading_of
+from immr.data.mapping.value_formats import has_no_pictures, is_blank, picture_rules, reading_of
 
 _MANY_REPEAT = 0.05  # of the ids in the sample
 _NEVER_SIMILAR = frozenset({"variant", "model_version"})  # any text fits them, and a default is fine
@@ -67,6 +67,7 @@ def propose(
     """
     columns = [column for column in contract.columns if column.name != attributes.COLUMN]
     names = [column.name for column in columns]
+    there = _with_values(there, sample, names)
     found = similar_columns(names, there, contract.may_lack | _NEVER_SIMILAR)
     known = known_columns(names, there)
     found |= _complete_id(found, there, sample)
@@ -75,8 +76,9 @@ def propose(
         name = wanted.name
         read = reading_of(name, wanted.type, found[name], sample) if name in found else None
         if read and (read.fits or name in known):
-            if read.rule != ColumnRule(column=name):
-                rules[name] = read.rule
+            rule = _with_default(name, read.rule, sample)
+            if rule != ColumnRule(column=name):
+                rules[name] = rule
             if name not in known:
                 notes.append(
                     f"{name}: no column has a usual name for it; {found[name]!r} is similar: is it the right one?"
@@ -91,6 +93,18 @@ def propose(
             without = ", or add price = { value = 0 } below if there are no prices" * (name == "price")
             notes.append(f"{name}: no such column was found; name one{without}")
     return replace(MappingProposal.of(place), rules=rules, notes=notes)
+
+
+def _with_values(there: Sequence[str], sample: pa.RecordBatch | None, names: Sequence[str]) -> Sequence[str]:
+    """Without the columns in which no row has a value, unless they have the contract's name or may be empty."""
+    if sample is None or not len(sample):
+        return there
+    kept = {*names, *usual_columns("stock", there), *usual_columns("images", there)}
+    return [
+        column
+        for column in there
+        if column in kept or column not in sample.schema.names or not is_blank(sample.column(column))
+    ]
 
 
 def _complete_id(
@@ -192,6 +206,15 @@ def _default(name: str) -> ColumnRule | None:
         "model_version": "before IMMR",
     }
     return ColumnRule(value=values[name]) if name in values else None
+
+
+def _with_default(name: str, rule: ColumnRule, sample: pa.RecordBatch | None) -> ColumnRule:
+    """The rule with a default, if there is one and no row of the sample has a value."""
+    default = _default(name)
+    if not default or not default.value or not rule.column or sample is None or not len(sample):
+        return rule
+    is_empty = rule.column in sample.schema.names and is_blank(sample.column(rule.column))
+    return replace(rule, default=default.value) if is_empty else rule
 
 
 def _short(rule: ColumnRule) -> Any:

@@ -134,6 +134,13 @@ def _days_of_spreadsheets(column: str, values: pa.Array) -> list[ColumnRule]:
     return [ColumnRule(sql=f"to_timestamp(round(({number} - 25569) * 86400))")]
 
 
+def is_blank(values: pa.Array) -> bool:
+    """Whether every one of these values is missing or blank."""
+    if values.null_count == len(values) or not _is_text(values):
+        return bool(values.null_count == len(values))
+    return bool(pc.all(pc.equal(pc.utf8_trim_whitespace(values), "")).as_py())
+
+
 def has_no_pictures(values: pa.Array) -> bool:
     """Whether every one of these values is missing, blank or an empty list."""
     return not any(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from immr.data.contract import ITEMS
+from immr.data.mapping.hidden_rows import about_hidden_rows
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import MappingProposal, one_row_for_each_item, propose
 from immr.data.sources import table_recognition
@@ -41,6 +42,7 @@ def proposed(table: ShopTable) -> MappingProposal | None:
         sample = sample.select(_only_once(sample.schema.names))
     found = propose(table.contract, there, sample, mapping)
     if table.contract.name == ITEMS.name and not mapping.sql and sample is not None:
+        notes = [*notes, *about_hidden_rows(sample)]
         found = one_row_for_each_item(found, sample)
     return replace(found, notes=[*notes, *found.notes])
 
