@@ -76,9 +76,9 @@ def propose(
         name = wanted.name
         read = reading_of(name, wanted.type, found[name], sample) if name in found else None
         if read and (read.fits or name in known):
-            rule = _with_default(name, read.rule, sample)
-            if rule != ColumnRule(column=name):
-                rules[name] = rule
+            as_read = _with_default(name, read.rule, sample)
+            if as_read != ColumnRule(column=name):
+                rules[name] = as_read
             if name not in known:
                 notes.append(
                     f"{name}: no column has a usual name for it; {found[name]!r} is similar: is it the right one?"
