@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from immr.data.contract import ITEMS
-from immr.data.mapping.hidden_rows import about_hidden_rows
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import MappingProposal, one_row_for_each_item, propose
 from immr.data.sources import table_recognition
 from immr.data.sources.files import FilePart
 from immr.data.sources.shop import ShopTable
 from immr.data.sources.sql_tables import QueriedPart
+from immr.data.validation.hidden_rows import about_hidden_rows
 from immr.errors import ContractError
 
 _PROPOSED_FROM = 2_000  # rows

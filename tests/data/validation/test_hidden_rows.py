@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from immr.data.mapping.hidden_rows import about_hidden_rows
+from immr.data.validation.hidden_rows import about_hidden_rows
 
 
 @pytest.mark.parametrize(
