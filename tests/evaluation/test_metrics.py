@@ -48,6 +48,29 @@ def test_the_order_of_documents_agrees_with_the_ranks() -> None:
     assert metrics.ranks(scores_QN, relevant_QN).tolist() == first_right_Q.tolist()
 
 
+@pytest.mark.parametrize("documents", [3, 10, 63, 64, 65, 1000])
+@pytest.mark.parametrize("values", [4, 10_000])
+def test_the_best_documents_are_those_of_a_full_sort(
+    documents: int, values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few values, most documents are tied."""
+    monkeypatch.setattr(metrics, "_GROUPS", 16)
+    generator = np.random.default_rng(documents)
+    scores_QN = generator.integers(values, size=(20, documents)).astype(np.float32)
+    relevant_QN = generator.random((20, documents)) < 0.2
+    whole_QN = [
+        np.lexsort((right_N, -scores_N)) for scores_N, right_N in zip(scores_QN, relevant_QN, strict=True)
+    ]
+    assert metrics.best_first(scores_QN, relevant_QN, 10).tolist() == [
+        order[:10].tolist() for order in whole_QN
+    ]
+    first_right = [
+        1 + int(right_N[order_N].argmax()) if right_N.any() else metrics.NEVER
+        for right_N, order_N in zip(relevant_QN, whole_QN, strict=True)
+    ]
+    assert metrics.ranks(scores_QN, relevant_QN).tolist() == first_right
+
+
 def test_all_metrics_of_a_hand_made_case() -> None:
     values = per_query(SCORES_QN, RELEVANT_QN)
     assert values["recall@1"].tolist() == [1, 0, 0, 0]

@@ -24,6 +24,7 @@ IntArray = npt.NDArray[np.int64]
 RECALL_CUTS = (1, 5, 10)
 RANK_CUT = 10
 NEVER = 2**31 - 1  # rank of a query without a relevant document: beyond every cut-off
+_GROUPS = 4096
 _DECIMALS = 6  # twin documents differ by the matrix product's rounding, so closer scores count as a tie
 
 
@@ -52,9 +53,13 @@ def relevance(query_classes_Q: IntArray, document_classes_N: IntArray) -> BoolAr
 
 def ranks(scores_QN: FloatArray, relevant_QN: BoolArray) -> IntArray:
     """(Q,) 1-based rank of the best relevant document; NEVER if the query has none."""
-    best_Q1 = np.where(relevant_QN, scores_QN, -np.inf).max(axis=1, keepdims=True)
-    ahead_Q = ((scores_QN >= best_Q1) & ~relevant_QN).sum(axis=1)
-    return np.where(relevant_QN.any(axis=1), 1 + ahead_Q, NEVER).astype(np.int64)
+    row_R, column_R = np.nonzero(relevant_QN)
+    relevant_R = scores_QN[row_R, column_R]
+    best_Q = np.full(len(scores_QN), -np.inf, scores_QN.dtype)
+    np.maximum.at(best_Q, row_R, relevant_R)
+    reaching_Q = (scores_QN >= best_Q[:, None]).sum(axis=1)
+    equal_Q = np.bincount(row_R[relevant_R == best_Q[row_R]], minlength=len(scores_QN))
+    return np.where(equal_Q > 0, 1 + reaching_Q - equal_Q, NEVER).astype(np.int64)
 
 
 def ranks_of(scores_QN: FloatArray, positions_Q: IntArray) -> IntArray:
@@ -66,13 +71,15 @@ def ranks_of(scores_QN: FloatArray, positions_Q: IntArray) -> IntArray:
 def best_first(scores_QN: FloatArray, relevant_QN: BoolArray, k: int) -> IntArray:
     """(Q, min(K, N)) positions of the best documents, best first.
 
-    Ties: irrelevant documents first, then document order. Partitions each row at its Kth score and sorts only
-    what reaches it.
+    Ties: irrelevant documents first, then document order. At least K documents of a row reach the Kth best of the
+    best scores of G groups, if G ≥ K; only what reaches it is sorted.
     """
     queries, documents = scores_QN.shape
     k = min(k, documents)
-    kth_Q1 = np.partition(scores_QN, documents - k, axis=1)[:, [documents - k]]
-    row_S, column_S = np.nonzero(scores_QN >= kth_Q1)  # S candidates, at least K in each row
+    groups = max(k, min(_GROUPS, documents))
+    best_QG = scores_QN[:, : documents // groups * groups].reshape(queries, -1, groups).max(axis=1)
+    kth_Q1 = np.partition(best_QG, groups - k, axis=1)[:, [groups - k]]
+    row_S, column_S = np.nonzero(scores_QN >= kth_Q1)  # S candidates
     order_S = np.lexsort((column_S, relevant_QN[row_S, column_S], -scores_QN[row_S, column_S], row_S))
     starts_Q = np.searchsorted(row_S, np.arange(queries))
     return np.asarray(column_S[order_S][starts_Q[:, None] + np.arange(k)], dtype=np.int64)
