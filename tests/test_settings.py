@@ -106,6 +106,18 @@ def test_an_empty_path_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert Settings(home=tmp_path) == without
 
 
+def test_processes_with_another_working_folder_find_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`IMMR_PAGE_KEY_FILE=page.key immr serve`, as in the docs, found no key."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMMR_PAGE_KEY_FILE", "page.key")
+    monkeypatch.setenv("IMMR_BEARER_KEYS_FILE", "keys/bearer.txt")
+    environment = Settings().serving_environment()
+    assert environment["IMMR_PAGE_KEY_FILE"] == str(tmp_path / "page.key")
+    assert environment["IMMR_BEARER_KEYS_FILE"] == str(tmp_path / "keys" / "bearer.txt")
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().home = Path("elsewhere")  # type: ignore[misc]

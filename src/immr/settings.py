@@ -5,6 +5,7 @@ By default everything is embedded: files below `IMMR_HOME` (`.immr`), and no ser
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -33,8 +34,11 @@ _SHORTEST_SECRET = 3
 
 
 def _path(value: Any) -> Path | None:
-    """A path of a variable in a Compose or unit file, which does not expand ~, and leaves it blank for none."""
-    return Path(value).expanduser() if str(value or "").strip() else None
+    """A path of a variable in a Compose or unit file, which does not expand ~, and leaves it blank for none.
+
+    Absolute, because the processes that get it have other working folders.
+    """
+    return Path(value).expanduser().absolute() if str(value or "").strip() else None
 
 
 OptionalPath = Annotated[Path | None, BeforeValidator(_path)]
@@ -209,6 +213,15 @@ class Settings(BaseSettings):
             for name, value in self.model_dump().items()
             if value is not None
         }
+
+    def serving_environment(self) -> dict[str, str]:
+        """`environment` with the files of serving's own variables, for a process with another working folder."""
+        files = {
+            name: str(_path(value))
+            for name, value in os.environ.items()
+            if re.fullmatch(r"IMMR_\w+_FILE", name) and value.strip()
+        }
+        return files | self.environment()
 
 
 def _check_url(variable: str, url: str) -> None:

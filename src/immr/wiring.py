@@ -171,7 +171,7 @@ class Parts:
         return LocalDeployer(
             self.settings.deployments_dir,
             bento_home=self.settings.bento_home,
-            environment=self.settings.environment(),
+            environment=self.settings.serving_environment(),
         )
 
     @cached_property

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from immr.data.pictures.remote.downloads import Downloads
-from immr.errors import EventLogError, ImmrError
+from immr.errors import EventLogError, ImmrError, IndexMismatchError, IndexUnavailableError
 from immr.events.delivery import Delivery
 from immr.events.journal import EventJournal
 from immr.events.journal_entries import Shown
 from immr.events.query_photos import PhotoStore
 from immr.events.sqlite.log import SqliteEventLog
+from immr.index.vector_index import Changes
 from immr.loop.experiment.recovery import complete_interrupted
 from immr.storage.atomic import replace_folder_atomically, write_atomically
 from immr.storage.json_lines import JsonLines
@@ -23,6 +26,7 @@ from immr.types import SearchRecord
 from immr.wiring import connect
 from tests.e2e import test_kill_points as kills
 from tests.e2e.test_kill_points import home  # noqa: F401  a fixture
+from tests.support import tiny_version
 from tests.support.kept_photos import by_query
 from tests.support.patience import until
 from tests.support.small_disk import SmallDisk, mounted
@@ -32,7 +36,7 @@ NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    with mounted(tmp_path / "disk", megabytes=64) as small:
+    with mounted(tmp_path / "disk", megabytes=256) as small:
         yield small
 
 
@@ -113,6 +117,43 @@ def test_pictures_are_fetched_again_and_none_is_taken_for_broken(
     disk.free()
     found = downloads.fetch(urls)
     assert all(each.path and each.path.read_bytes() == url.encode() * 1000 for url, each in found.items())
+
+
+def test_a_collection_that_does_not_fit_is_refused_and_the_one_that_serves_goes_on(disk: SmallDisk) -> None:
+    """Qdrant Edge ended the process with SIGBUS: the command, and each version that opened the new content."""
+    settings = kills.at(disk.folder)
+    catalogue = tiny_version.items(disk.folder / "pictures")
+    folder = tiny_version.write_files(disk.folder / "version")
+    made = tiny_version.version()
+    open_one = partial(connect(settings).index.open, made.id, made.dim, made.preprocessing_hash)
+    with pytest.raises(IndexMismatchError):
+        open_one()
+    disk.fill(30 * 2**20)
+    with pytest.raises(IndexUnavailableError, match="needs 67 MB to create a collection: free some space"):
+        tiny_version.build_index(settings, folder, catalogue)
+    disk.free()
+    tiny_version.build_index(settings, folder, catalogue[1:])
+    with closing(open_one()) as serving:
+        tiny_version.build_index(settings, folder, catalogue)
+        change = Changes(catalogue[:1], tiny_version.embed(folder, catalogue[:1]), (), (9,))
+        connect(settings).index.change(made, change)
+        disk.fill(2**20)
+        with pytest.raises(IndexUnavailableError, match="17 MB to change a collection: free some space"):
+            serving.refresh()
+        assert serving.count() == len(catalogue) - 1
+        disk.free()
+        assert serving.refresh() == 1 and serving.count() == len(catalogue)
+
+
+def test_a_new_collection_is_loaded_where_it_was_built(disk: SmallDisk) -> None:
+    """The first load takes up to 47 MB, so a version that opened it on a nearly full disk was killed."""
+    settings = kills.at(disk.folder)
+    folder = tiny_version.write_files(disk.folder / "version")
+    tiny_version.build_index(settings, folder, tiny_version.items(disk.folder / "pictures"))
+    disk.fill(20 * 2**20)
+    made = tiny_version.version()
+    with closing(connect(settings).index.open(made.id, made.dim, made.preprocessing_hash)) as serving:
+        assert serving.count() == len(tiny_version.COLOURS)
 
 
 def complete(settings: kills.Settings) -> None:

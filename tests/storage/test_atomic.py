@@ -67,6 +67,12 @@ def test_an_error_in_the_block_keeps_the_old_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    """Each attempt had another temporary name, so `immr serve` logged the same failure every two seconds."""
+    with pytest.raises(OSError, match=rf"'{tmp_path}/{'x' * 300}'"):
+        write_atomically(tmp_path / ("x" * 300), b"")
+
+
 @pytest.mark.usefixtures("either_way")
 def test_a_failing_rename_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk fills up between the first and the second rename."""

@@ -251,6 +251,8 @@ class QdrantIndex:
             engine.create(binding.dim, binding.attributes, binding.several_pictures)
             fill(engine, documents, self._batch_points)
             engine.settle(IDLE_TIMEOUT_S)
+        # loaded as it will be to serve: the first time, Qdrant Edge may need space on disk
+        with closing(self._storage.engine(content)) as engine:
             binding = verify(engine, content, documents)
             self._storage.bind(content, binding)
         _LOG.info(

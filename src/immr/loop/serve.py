@@ -22,6 +22,7 @@ from immr.loop.experiment.recovery import complete_interrupted
 from immr.loop.experiment.running_test import exclusive, running_test
 from immr.loop.items import service as items_service
 from immr.machine import processes
+from immr.machine.repeated_messages import repeats_once_a_minute
 from immr.machine.wording import counted
 from immr.packaging.application import application_folder
 
@@ -88,6 +89,7 @@ def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) 
         search = running.enter_context(gateway(parts, port))
         shown = running.enter_context(page(parts, page_port, samples, search.url))
         running.enter_context(items_service.serving(parts))
+        running.enter_context(repeats_once_a_minute())
         follower = _Follower(parts, deployer, [search.server, shown.server])
         yield Served(search.url, shown.url, experiment, follower)
 
@@ -184,7 +186,7 @@ def _application(
     url = f"http://127.0.0.1:{port}"
     log_file = settings.home / "logs" / f"{module.split('.')[-1]}.log"
     command = ["-m", module, "--port", str(port), *options]
-    environment = settings.environment() | {
+    environment = settings.serving_environment() | {
         process_marks.MARK: process_marks.mark(settings.deployments_dir, module)
     }
     folder = application_folder()

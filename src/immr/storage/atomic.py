@@ -43,7 +43,10 @@ def writing_atomically(path: Path, mode: int = 0o644) -> Iterator[Path]:
         mode: permissions of the new file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:  # names the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     temporary = Path(name)
     try:
         yield temporary

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from immr.errors import IndexUnavailableError
 from immr.index.bm25 import WORDS, Terms, of_payload
 from immr.index.documents import WHOLE_CATEGORY, indexed_fields, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
 from immr.index.engines.engine import EXACT, Found, best_with_ties, rows_of
 from immr.index.engines.errors import EngineError
+from immr.machine.capacity import free_disk
 from immr.types import AttributeKind, Filters, FloatArray
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ _EF_CONSTRUCT = 128
 OVERSAMPLING = 2.0
 """Of quantized searches, before rescoring: without it recall@10 fell to 0.92."""
 _EXACT_BELOW_KB = 10_000  # smaller segments and smaller filtered sets are searched exactly
+_ROOM = {"create": 64 * 2**20, "change": 16 * 2**20}
+"""Bytes that must be free. Qdrant Edge maps sparse files: on a full disk, writing kills the process with SIGBUS. A new
+shard takes 8 MB, and up to 47 MB more when it is loaded for the first time; a change takes its size twice."""
 
 
 class EdgeEngine:
@@ -60,6 +65,7 @@ class EdgeEngine:
         self._closed = False
         self._shard: qdrant_edge.EdgeShard | None = None
         if (folder / _CONFIG).is_file():
+            self._check_room("change")  # loading populates files, and writes the configuration
             with _translate_errors():
                 self._shard = qdrant_edge.EdgeShard.load(str(folder))
             # earlier releases did not index it; does nothing if it is there
@@ -76,6 +82,7 @@ class EdgeEngine:
         edge = self._edge
         best = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim) if several_pictures else None
         if self._shard is None:
+            self._check_room("create")
             self._folder.mkdir(parents=True, exist_ok=True)
             config = edge.EdgeConfig(
                 vectors=edge.EdgeVectorParams(
@@ -253,7 +260,15 @@ class EdgeEngine:
         config: dict[str, Any] = json.loads((self._folder / _CONFIG).read_text())
         return config
 
+    def _check_room(self, what: str) -> None:
+        if (free := free_disk(self._folder)) < _ROOM[what]:
+            raise IndexUnavailableError(
+                f"{self._folder} is on a disk with {free / 1e6:.0f} MB free, and Qdrant Edge needs "
+                f"{_ROOM[what] / 1e6:.0f} MB to {what} a collection: free some space"
+            )
+
     def _update(self, operation: qdrant_edge.UpdateOperation) -> None:
+        self._check_room("change")
         with _translate_errors():
             self._open().update(operation)
 
