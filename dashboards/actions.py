@@ -186,7 +186,7 @@ class Actions:
                 f"`{command}` had not finished after {_TIMEOUT_S:.0f} s and was stopped. Check the test's state "
                 "below before you run it again.",
             )
-        output = f"{done.stdout}\n{done.stderr}".strip()[-_MAX_OUTPUT:]
+        output = _end_of(f"{done.stdout}\n{done.stderr}".strip())
         if done.returncode:
             log.warning("`%s` ended with %d: %s", command, done.returncode, output)
             return Outcome(502, f"`{command}` ended with {done.returncode}.", output)
@@ -205,3 +205,8 @@ class Actions:
                 f"IMMR_PAGE_KEY_FILE={path} has fewer than {LEAST_KEY_LENGTH} characters: use a longer key"
             )
         return key
+
+
+def _end_of(output: str) -> str:
+    """The last lines, without one that is cut."""
+    return output if len(output) <= _MAX_OUTPUT else output[-_MAX_OUTPUT:].partition("\n")[2]

@@ -174,24 +174,26 @@ class CategoryCtr:
     clicks: int
 
 
-def by_category(sums_of: Mapping[tuple[str, str], Sequence[int]]) -> list[CategoryCtr]:
-    """Rows by category and variant, the category with the most impressions first."""
+def by_category(
+    sums_of: Mapping[tuple[str, str], Sequence[int]], order: Sequence[str] = ()
+) -> list[CategoryCtr]:
+    """Rows by category, the one with the most impressions first, and by variant, in this order."""
     shown: dict[str, int] = defaultdict(int)
     for (category, _), (impressions, _) in sums_of.items():
         shown[category] += impressions
-    return [
-        CategoryCtr(category, variant, *sums)
-        for (category, variant), sums in sorted(
-            sums_of.items(), key=lambda entry: (-shown[entry[0][0]], entry[0])
-        )
-    ]
+    rows = [CategoryCtr(category, variant, *sums) for (category, variant), sums in sums_of.items()]
+    return sorted(rows, key=lambda row: (-shown[row.category], row.category, *_place_in(order, row.variant)))
+
+
+def _place_in(order: Sequence[str], variant: str) -> tuple[int, str]:
+    """Sorts a variant by its place in the order, and after these by its name."""
+    return (order.index(variant) if variant in order else len(order)), variant
 
 
 def latency_bars(latencies: Sequence[Latency], versions: dict[str, str], order: Sequence[str]) -> list[Bar]:
     """p50 and p99 of each variant; running ones come first and carry their version's name."""
     known = [latency for latency in latencies if latency.variant not in NOT_SHOPPERS]
-    places = {variant: place for place, variant in enumerate(order)}
-    known.sort(key=lambda latency: (places.get(latency.variant, len(places)), latency.variant))
+    known.sort(key=lambda latency: _place_in(order, latency.variant))
     bars = []
     for colour, latency in enumerate(known):
         name = versions.get(latency.variant)

@@ -91,7 +91,7 @@ def _history_context(sources: Sources) -> dict[str, Any]:
 def _places_context(sources: Sources) -> dict[str, Any]:
     places = sources.live.places()
     colours = {name: colour for colour, name in enumerate(places.variants)}
-    rows = chart_data.by_category(places.categories)
+    rows = chart_data.by_category(places.categories, places.variants)
 
     def chart(name: str, title: str, bars: list[Bar]) -> Markup:
         description = ". ".join(f"{bar.group}, {bar.name}: {chart_data.percent(bar.value)}" for bar in bars)
@@ -111,9 +111,11 @@ def _places_context(sources: Sources) -> dict[str, Any]:
         for rank in ranks
         if rank.position in _SHOWN_RANKS
     ]
+    most_shown = list(dict.fromkeys(row.category for row in rows))[:_MAX_CATEGORIES]
     by_category = [
         Bar(row.category, row.variant, row.clicks / row.impressions, colours.get(row.variant, 0))
-        for row in rows[: 2 * _MAX_CATEGORIES]
+        for row in rows
+        if row.category in most_shown
     ]
     return {
         "ranks": ranks,

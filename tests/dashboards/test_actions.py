@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
+from dashboards import actions
 from dashboards.actions import possible_actions
 from dashboards.live_experiment import LiveExperiment
 from immr.cli.application import app
@@ -166,6 +167,14 @@ def test_a_command_that_fails_shows_why(page: TestClient, home: Path) -> None:
     assert failed.status_code == 502
     assert "`immr experiment start` ended with 1." in failed.text
     assert "ExperimentError" in failed.text
+
+
+def test_long_output_is_cut_between_lines() -> None:
+    """It began within a border of a table."""
+    lines = [f"line {number}" for number in range(1000)]
+    shown = actions._end_of("\n".join(lines)).splitlines()
+    assert 100 < len(shown) < 1000 and shown == lines[-len(shown) :]
+    assert actions._end_of("short") == "short"
 
 
 def test_a_weak_or_missing_key_is_refused_at_the_start(home: Path) -> None:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from dashboards.chart_data import (
+    CategoryCtr,
     CtrRow,
     bucket_size,
+    by_category,
     by_version,
     ctr_buckets,
     ctr_lines,
@@ -151,6 +153,16 @@ def test_rows_are_newest_first_beyond_the_end_of_a_month() -> None:
 def test_a_moment_names_itself_in_utc() -> None:
     there = datetime(2024, 5, 1, 14, 30, tzinfo=timezone(timedelta(hours=2)))
     assert moment(there) == '<time datetime="2024-05-01T12:30:00+00:00">01 May 2024 12:30</time>'
+
+
+def test_categories_have_the_order_of_versions_of_the_whole_page() -> None:
+    """The challenger stood above the champion, because its name comes first."""
+    sums = {("Jars", "challenger"): (5, 1), ("Cans", "challenger"): (20, 2), ("Cans", "champion"): (10, 1)}
+    assert by_category(sums, ["champion", "challenger"]) == [
+        CategoryCtr("Cans", "champion", 10, 1),
+        CategoryCtr("Cans", "challenger", 20, 2),
+        CategoryCtr("Jars", "challenger", 5, 1),
+    ]
 
 
 def test_latency_is_by_version_and_without_previews() -> None:

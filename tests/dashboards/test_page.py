@@ -209,7 +209,7 @@ def test_nothing_there_yet(tmp_path: Path) -> None:
     for sentence in (
         "No version is serving yet.",
         "No shopper has seen an item yet.",
-        "No experiment is running.",
+        "No test is running.",
         "No search has come through the gateway yet.",
         "No pipeline has run yet.",
         "Nothing has been shown in this test yet.",

@@ -1,4 +1,4 @@
-"""Whatever change a step of the loop is killed before: the same step, run again, leaves what one does that was not killed.
+"""Whatever change a step is killed before: run again, it leaves what a step does that was not killed.
 
 See `kill_points`. Training runs in the killed process here; elsewhere it is torchrun's, see `test_training_restarts`.
 """
@@ -27,14 +27,13 @@ from immr.loop.materialize import materialize
 from immr.loop.package import package
 from immr.loop.train import train
 from immr.packaging import bento
-from immr.registry import store
 from immr.settings import Settings
 from immr.storage import fingerprint
 from immr.train.job import TrainJob, run
 from immr.train.world import World
-from immr.wiring import Parts, connect
+from immr.wiring import Parts
 from tests.loop.test_materialize import shown
-from tests.support import kill_points, sparse_copy, tiny_training_set
+from tests.support import sparse_copy, tiny_training_set
 from tests.support.kill_points import killed_at
 from tests.support.tiny_training_set import MODEL, TRAIN
 
@@ -163,7 +162,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
     train_it(folder / "package")
     yield {
         "train": home,
-        **{name: folder / "package" for name in ("package", "index", "materialize")},
+        **dict.fromkeys(("package", "index", "materialize"), folder / "package"),
     }
     shutil.rmtree(folder)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -124,18 +126,42 @@ def test_the_readout_of_the_folder_is_that_of_the_log(settings: Settings, tmp_pa
     assert by_folder.decision == by_log.decision
 
 
-def test_the_readout_of_a_warehouse_is_that_of_the_log(settings: Settings, tmp_path: Path) -> None:
+def fill_postgresql(url: str, tables: Mapping[str, pa.Table]) -> None:
     import ibis
 
+    connection = ibis.connect(url)
+    for name, table in tables.items():
+        connection.create_table(name, table)
+    connection.disconnect()
+
+
+def fill_duckdb(url: str, tables: Mapping[str, pa.Table]) -> None:
+    with duckdb.connect(url.removeprefix("duckdb://")) as connection:
+        for name, table in tables.items():
+            connection.register("arrow", table)
+            connection.execute(f"CREATE TABLE {name} AS FROM arrow")
+
+
+def fill_sqlite(url: str, tables: Mapping[str, pa.Table]) -> None:
+    with closing(sqlite3.connect(url.removeprefix("sqlite://"))) as connection:
+        for name, table in tables.items():
+            table.to_pandas().to_sql(name, connection)
+
+
+@pytest.mark.parametrize("fill", [fill_postgresql, fill_duckdb, fill_sqlite])
+def test_the_readout_of_a_warehouse_is_that_of_the_log(
+    settings: Settings, tmp_path: Path, fill: Callable[[str, Mapping[str, pa.Table]], None]
+) -> None:
     sink(connect(settings).events, tmp_path / "out")
     run = CliRunner(env={"IMMR_HOME": str(settings.home)}).invoke
     readout = ["experiment", "readout", "--by", "day", "--json"]
-    with postgres_server.serving() as server:
-        connection = ibis.connect(server.url)
-        for name in ("impressions", "searches"):
-            connection.create_table(name, pq.read_table(tmp_path / "out" / name))
-        connection.disconnect()
-        of_warehouse = run(app, [*readout, "--from", server.url])
+    with ExitStack() as running:
+        kind = fill.__name__.removeprefix("fill_")
+        url = f"{kind}://{tmp_path}/shop.db"
+        if kind == "postgresql":
+            url = running.enter_context(postgres_server.serving()).url
+        fill(url, {name: pq.read_table(tmp_path / "out" / name) for name in ("impressions", "searches")})
+        of_warehouse = run(app, [*readout, "--from", url])
     assert of_warehouse.exit_code == 0, of_warehouse.output
     assert json.loads(of_warehouse.stdout) == json.loads(run(app, readout).stdout)
 

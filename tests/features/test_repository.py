@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from immr.errors import FeaturesUnavailableError
 from immr.features.definitions import feature_store_yaml, on_redis
 from immr.features.redis_url import RedisUrl
-from immr.features.repository import close_connections, lacks_view, open_repository
+from immr.features.repository import answers, close_connections, lacks_view, open_repository
 
 
 def repository(folder: Path, yaml: str) -> Path:
@@ -30,6 +33,14 @@ def test_a_new_repository_lacks_the_view(tmp_path: Path) -> None:
     store = open_repository(repository(tmp_path, yaml.replace("sqlite:///", f"sqlite:///{tmp_path}/")))
     assert lacks_view(store)
     close_connections(store)
+
+
+def test_a_missing_module_is_named_and_the_store_is_not_blamed(tmp_path: Path) -> None:
+    with (
+        pytest.raises(FeaturesUnavailableError, match=r"need the module nofeast, .*immr\[serve\]"),
+        answers(tmp_path),
+    ):
+        __import__("nofeast")
 
 
 def test_importing_feast_takes_little_and_changes_nothing_else() -> None:

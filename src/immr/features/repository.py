@@ -85,6 +85,10 @@ def answers(path: Path) -> Iterator[None]:
         yield
     except ImmrError:
         raise
+    except ModuleNotFoundError as error:
+        raise FeaturesUnavailableError(
+            f"features need the module {error.name}, which is not installed: run `pip install 'immr[serve]'`"
+        ) from error
     except Exception as error:
         raise FeaturesUnavailableError(
             f"the feature store {path} does not answer ({type(error).__name__}: {error}): "

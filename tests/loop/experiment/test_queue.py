@@ -199,7 +199,7 @@ def test_a_deployed_challenger_starts_once_it_answers(
 ) -> None:
     queue.deploy_or_wait(parts, third)
     waiting = queue.start_or_wait(parts, 0.3)
-    assert isinstance(waiting, queue.Waiting) and "immr-3 does not answer yet" in waiting.reason
+    assert isinstance(waiting, queue.Waiting) and "immr-3 does not answer yet ([Errno" in waiting.reason
     with ready("immr-3") as url:
         move(deployed, {"immr-3": url})
         begun = queue.advance(parts)

@@ -32,8 +32,10 @@ OVERSAMPLING = 2.0
 """Of quantized searches, before rescoring: without it recall@10 fell to 0.92."""
 _EXACT_BELOW_KB = 10_000  # smaller segments and smaller filtered sets are searched exactly
 _ROOM = {"create": 64 * 2**20, "change": 16 * 2**20}
-"""Bytes that must be free. Qdrant Edge maps sparse files: on a full disk, writing kills the process with SIGBUS. A new
-shard takes 8 MB, and up to 47 MB more when it is loaded for the first time; a change takes its size twice."""
+"""Bytes that must be free. Qdrant Edge maps sparse files: on a full disk, writing ends the process with SIGBUS.
+
+A new shard takes 8 MB, and up to 47 MB more when it is loaded for the first time; a change takes its size twice.
+"""
 
 
 class EdgeEngine:

@@ -120,7 +120,8 @@ def start_or_wait(parts: Parts, share: float) -> Experiment | Waiting:
             for deployment in deployed:
                 if reason := answers(parts, deployment):
                     entry = _wait(parts, challengers, share)
-                    return Waiting(entry, f"{deployment.version_id} does not answer yet: {reason}")
+                    why = reason.removeprefix("no answer: ")
+                    return Waiting(entry, f"{deployment.version_id} does not answer yet ({why})")
         return start_locked(parts, _fair(share, len(challengers)))
 
 
