@@ -107,3 +107,31 @@ def test_declared_attributes_are_part_of_the_listing(shop: Path) -> None:
     before = listing_hash(shop)
     (shop / "attributes.toml").write_text('colour = "keyword"\n')
     assert listing_hash(shop) != before
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        pa.array([2**62] * 4).view(pa.timestamp("ms")),
+        pa.array([1] * 4).view(pa.timestamp("s", "Nowhere/Zone")),
+        pa.array([2**31 - 1] * 4, pa.int32()).view(pa.date32()),
+    ],
+)
+def test_pictures_of_a_type_that_cannot_be_a_path(shop: Path, images: pa.Array) -> None:
+    """Validation refuses them with a sentence; the hash, which comes first, ended with a stack."""
+    items = pq.read_table(shop / "items.parquet")
+    pq.write_table(
+        items.set_column(items.schema.get_field_index("image"), "image", images), shop / "items.parquet"
+    )
+    assert content_hash(shop)
+
+
+def test_paths_as_bytes_are_paths(shop: Path) -> None:
+    items = pq.read_table(shop / "items.parquet")
+    paths = pa.array([b"photo.jpg"] * 4)
+    pq.write_table(
+        items.set_column(items.schema.get_field_index("image"), "image", paths), shop / "items.parquet"
+    )
+    before = content_hash(shop, items_only=True)
+    (shop / "photo.jpg").write_bytes(b"another photo")
+    assert content_hash(shop, items_only=True) != before

@@ -6,7 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from immr.data import attributes
+from immr.data.column_types import UnsuitableTypeError, convert
 from immr.data.contract import ITEMS
 from immr.data.pictures import picture_files
 from immr.data.sources.shop import Shop, ShopTable
@@ -93,8 +96,12 @@ def _is_live(part: TablePart) -> bool:
 
 def _add_pictures(pictures: hashlib._Hash, table: ShopTable) -> None:
     for chunk in table.chunks(columns=["image"]):
-        for uri in chunk.mapped.column(0).to_pylist():
-            state = _state(picture_files.placed(uri, table.beside)) if isinstance(uri, str) else ""
+        try:
+            uris = convert(chunk.mapped.column(0), pa.string())[0].to_pylist()
+        except (UnsuitableTypeError, pa.ArrowException):  # the column is refused when it is validated
+            uris = []
+        for uri in uris:
+            state = _state(picture_files.placed(uri, table.beside)) if uri else ""
             pictures.update(f"{state}\n".encode())
 
 

@@ -12,6 +12,7 @@ import pytest
 from immr.data.sources import locations
 from immr.data.sources.locations import Location
 from immr.data.sources.shop import Shop
+from immr.data.validation.check import check
 from immr.errors import ContractError
 
 
@@ -67,3 +68,23 @@ def test_google_cloud_storage_is_given_up_within_a_minute(monkeypatch: pytest.Mo
 
 def test_a_scheme_may_have_capital_letters() -> None:
     assert Location.of("S3://shop/items.csv?region=eu-central-1").path == "shop/items.csv"
+
+
+def test_a_folder_is_listed_once_for_all_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check listed a folder of 100,000 pictures 17 times, with 100 requests each."""
+    (tmp_path / "items-1.csv").write_text("item_id,title\na,Tea\n")
+    listed = list[str]()
+    original = Location._files
+
+    def files(self: Location, recursive: bool) -> list[Location]:
+        listed.append(self.path)
+        return original(self, recursive)
+
+    monkeypatch.setattr(Location, "_files", files)
+    assert [report.files for report in check(tmp_path)] == [1, 0, 0]
+    assert listed == [str(tmp_path)]
+    with pytest.raises(ContractError, match="queries"):
+        Shop.of(tmp_path).tables()
+    assert listed == [str(tmp_path)] * 2
+    (tmp_path / "items-2.csv").write_text("item_id,title\nb,Milk\n")
+    assert check(tmp_path)[0].files == 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -167,6 +169,15 @@ class Location:
         """
         if self._is_web:
             return []
+        kept = _listed.get()
+        if kept is not None and (self.uri, recursive) in kept:
+            return list(kept[self.uri, recursive])
+        found = self._files(recursive)
+        if kept is not None:
+            kept[self.uri, recursive] = found
+        return list(found)
+
+    def _files(self, recursive: bool) -> list[Location]:
         selector = fs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
         found = self._asked(lambda: self.filesystem.get_file_info(selector))
         there = [self._below(info.path, _state(info)) for info in found if info.type == fs.FileType.File]
@@ -254,6 +265,22 @@ class Location:
             elif _DENIED.search(str(error)):
                 hint = "check what the credentials may read and whether they have expired, and run this again"
             raise ContractError(f"{self.uri} cannot be read ({error}): {hint}") from error
+
+
+_listed: ContextVar[dict[tuple[str, bool], list[Location]] | None] = ContextVar("_listed", default=None)
+
+
+@contextmanager
+def listing_once() -> Iterator[None]:
+    """Within it each folder is listed once: one with 100,000 pictures takes 100 requests to an object store."""
+    if _listed.get() is not None:
+        yield
+        return
+    token = _listed.set({})
+    try:
+        yield
+    finally:
+        _listed.reset(token)
 
 
 def _links_to_nothing(folder: str, recursive: bool) -> Iterator[str]:

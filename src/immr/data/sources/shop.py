@@ -17,7 +17,7 @@ from immr.data.mapping.integer_ids import IntegerIds
 from immr.data.mapping.shop_map import ShopMap, TableMap
 from immr.data.pictures import picture_files
 from immr.data.sources.files import FilePart, is_table, not_a_table
-from immr.data.sources.locations import Location
+from immr.data.sources.locations import Location, listing_once
 from immr.data.sources.sql_tables import QueriedPart
 from immr.data.sources.table_folders import instead_of_tables, parts_at, parts_in
 from immr.data.sources.table_parts import CHUNK_ROWS, TablePart
@@ -182,6 +182,7 @@ class Shop:
     def _is_one_file(self) -> bool:
         return self.is_catalogue and Location.of(self.uri).is_file()
 
+    @listing_once()
     def tables(self) -> list[ShopTable]:
         """The contract's tables, in its order; an optional one that is missing is left out.
 

@@ -19,6 +19,7 @@ from immr.data.pictures.picture_files import is_file
 from immr.data.pictures.remote.buckets import is_in
 from immr.data.pictures.remote.requests import is_url
 from immr.data.sources import table_recognition
+from immr.data.sources.locations import listing_once
 from immr.data.sources.shop import Chunk, Shop, ShopTable
 from immr.data.sources.sql_tables import QueriedPart
 from immr.data.sources.table_parts import CHUNK_ROWS
@@ -75,6 +76,7 @@ class TableReport:
         return not self.error and self.valid == self.sampled
 
 
+@listing_once()
 def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableReport]:
     """Check the first rows of each table of a shop.
 
