@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from immr.storage import page_cache
+
 SCHEMA = pa.schema(
     {"key": pa.binary(32), "shape": pa.list_(pa.int32()), "crc": pa.uint32(), "values": pa.large_binary()}
 )
@@ -64,6 +66,10 @@ class ArrayFile:
     def lengths(self, rows_M: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """(M,) the first number of the shapes of the arrays in these rows."""
         return self._shapes_S[self._shape_start_N[rows_M]]
+
+    def read_ahead(self, row: int) -> None:
+        """Start to read the array in a row."""
+        page_cache.read_ahead(self._content_B[self._start_N[row] : self._start_N[row + 1]])
 
     def array(self, row: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """A read-only view into the file, whose checksum is compared the first time.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,12 @@ class StoredArrays:
         for here_M in np.split(by_file_N, starts) if len(by_file_N) else ():
             lengths_N[here_M] = self._files[self._file_N[here_M[0]]].lengths(self._row_N[here_M])
         return lengths_N
+
+    def read_ahead(self, numbers: Iterable[int]) -> None:
+        """Start to read some arrays, for a `read` of each soon."""
+        for number in numbers:
+            if self.there_N[number]:
+                self._files[self._file_N[number]].read_ahead(int(self._row_N[number]))
 
     def read(self, number: int) -> npt.NDArray[Any]:
         """A read-only view into the file of an array that is not missing.

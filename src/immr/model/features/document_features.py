@@ -18,7 +18,7 @@ from immr.errors import DataError
 from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
 from immr.model.encoders.loading import FRESH, Loading
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes
-from immr.model.features.stored_features import Features
+from immr.model.features.stored_features import Features, StoredFeatures
 from immr.model.features.text_features import StoredTokens, TextFeatures, Tokens, document_text
 from immr.model.fusion import Fusion, make_fusion
 from immr.model.model_recipe import ModelRecipe
@@ -45,6 +45,14 @@ class DocumentArrays:
             has_picture_N=self.has_picture_N.to(device),
             tokens=self.tokens.to(device),
         )
+
+    def read_ahead(self, rows_B: Tensor, views_B: Tensor) -> None:
+        """Start to read those that are in files."""
+        for features in (self.pictures_NVF, self.patches_NVPF):
+            if isinstance(features, StoredFeatures):
+                features.read_ahead(rows_B, views_B)
+        if isinstance(self.tokens, StoredTokens):
+            self.tokens.read_ahead(rows_B)
 
     def batch(self, rows_B: Tensor, views_B: Tensor) -> DocumentBatch:
         """The features of some rows, each in its view."""

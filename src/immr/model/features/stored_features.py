@@ -6,6 +6,7 @@ Shapes: N pictures, V views, B pictures of a batch, F features, P patches.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
 import torch
@@ -37,10 +38,18 @@ class StoredFeatures:
         """Features in float16 of some pictures in some views, whose numbers have the same shape."""
         rows, views = np.broadcast_arrays(*(numbers.numpy() for numbers in place))
         out = np.zeros((rows.size, *self._row_shape), np.float16)
-        for at, (row, view) in enumerate(zip(rows.flat, views.flat, strict=True)):
-            if self._views[view].there_N[row]:
-                out[at] = self._views[view].read(row)
+        for start in range(0, rows.size, _COPIED_ROWS):
+            part = slice(start, start + _COPIED_ROWS)
+            self.read_ahead(torch.from_numpy(rows.flat[part]), torch.from_numpy(views.flat[part]))
+            for at, row, view in zip(count(start), rows.flat[part], views.flat[part]):
+                if self._views[view].there_N[row]:
+                    out[at] = self._views[view].read(row)
         return torch.from_numpy(out).view(*rows.shape, *self._row_shape)
+
+    def read_ahead(self, rows_B: Tensor, views_B: Tensor) -> None:
+        """Start to read the features of a batch."""
+        for row, view in zip(rows_B.tolist(), views_B.tolist(), strict=True):
+            self._views[view].read_ahead([row])
 
     def in_view(self, view: int) -> Tensor:
         """(N, F) or (N, P, F): all pictures in one view."""

@@ -84,14 +84,20 @@ class StoredTokens:
         starts_M = lengths_M.cumsum(0) - lengths_M
         values_RE = torch.zeros(max(1, int(lengths_M.sum())), self.dim, dtype=torch.float16, device=device)
         for rows_B in torch.split(lengths_M.nonzero().flatten(), _COPIED_TEXTS):
+            self.stored.read_ahead(rows_B.tolist())
             part_RE = np.concatenate([self.stored.read(row) for row in rows_B.tolist()])
             start = int(starts_M[rows_B[0]])
             values_RE[start : start + len(part_RE)] = torch.from_numpy(part_RE).to(device)
         starts_N = starts_M[self.text_N].to(device)
         return Tokens(values_RE, starts_N, self.lengths_N.to(device), self.longest)
 
+    def read_ahead(self, rows_B: Tensor) -> None:
+        """Start to read the tokens of a batch."""
+        self.stored.read_ahead(self.text_N[rows_B].tolist())
+
     def batch(self, rows_B: Tensor) -> tuple[Tensor, Tensor]:
         """As of `Tokens`."""
+        self.read_ahead(rows_B)
         lengths_B = self.lengths_N[rows_B]
         mask_BT = torch.arange(self.longest) < lengths_B[:, None]
         tokens_BTE = np.zeros((len(rows_B), self.longest, self.dim), np.float32)

@@ -19,9 +19,10 @@ from immr.machine.wording import counted
 from immr.model.encoders.onnx_graph import encoder_graph
 from immr.model.features.document_features import DocumentArrays, DocumentFeatures, fusion_of
 from immr.model.features.image_features import ImageFeatures, Share
-from immr.model.features.stored_features import Features
+from immr.model.features.stored_features import Features, StoredFeatures
 from immr.model.features.views import view_names
 from immr.model.model_recipe import ModelRecipe
+from immr.train.inputs.batches import Rows
 from immr.train.inputs.hashes import shared_hashes
 from immr.train.world import World
 from immr.types import Item
@@ -51,6 +52,12 @@ class TrainingArrays:
     def has_few_photos(self) -> bool:
         """Whether classes have so few photos that random first weights are memorized with them (ours)."""
         return len(self.photo_classes_N) < _FEW_PHOTOS * self.class_count
+
+    def read_ahead(self, rows: Rows) -> None:
+        """Start to read the features of a step that are in files."""
+        if isinstance(self.photos_NVF, StoredFeatures):
+            self.photos_NVF.read_ahead(rows.photos_B, rows.photo_views_B)
+        self.documents.read_ahead(rows.documents_B, rows.document_views_B)
 
     def to(self, device: str) -> TrainingArrays:
         """The same with all tensors on a device, where they must fit: 2 bytes a feature."""

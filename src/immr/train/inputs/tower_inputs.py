@@ -5,15 +5,19 @@ Shapes: B rows of one rank, F image features.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from immr.model.features.stored_features import StoredFeatures
 from immr.model.towers import DocumentBatch
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.features import TrainingArrays
+
+_STEPS_AHEAD = 2
 
 
 class TowerInputs(NamedTuple):
@@ -40,8 +44,17 @@ class FrozenInputs:
     arrays: TrainingArrays
 
     def ahead(self, steps: Iterable[tuple[int, Rows]]) -> Iterator[tuple[int, Rows]]:
-        """The same steps; nothing has to be prepared."""
-        return iter(steps)
+        """The same steps; features of the next ones are read from disk meanwhile."""
+        if not isinstance(self.arrays.photos_NVF, StoredFeatures):
+            yield from steps
+            return
+        waiting = deque[tuple[int, Rows]]()
+        for each in steps:
+            self.arrays.read_ahead(each[1])
+            waiting.append(each)
+            if len(waiting) > _STEPS_AHEAD:
+                yield waiting.popleft()
+        yield from waiting
 
     def __call__(self, rows: Rows, step: int) -> TowerInputs:
         """Features without a gradient."""
