@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: audit images push image-spark rules help demo test test-slow coverage lint types imports unit pipelines setup browser spark prometheus redis postgres registry bench clean
+.PHONY: audit gpu images push image-spark rules help demo test test-slow coverage lint types imports unit pipelines setup browser spark prometheus redis postgres registry bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -165,6 +165,9 @@ image-spark: ## build the image for governance on Spark, based on the pipeline's
 	@$(IMAGE_TOOL) build --build-arg PIPELINE_IMAGE=$(REGISTRY)/pipeline-python:$(IMAGE_TAG) --build-arg VERSION=$(IMAGE_TAG) \
 	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
 	  --file k8s/images/spark.Dockerfile --tag $(REGISTRY)/spark:$(IMAGE_TAG) .
+
+gpu: $(READY) ## on a machine with a GPU: compare it with the CPU, then measure times, 6 minutes (writes gpu.json)
+	$(BIN)/python -m benchmarks.gpu --json gpu.json
 
 clean: ## delete everything computed here (.immr), keep the environment
 	rm -rf .immr

@@ -1,4 +1,4 @@
-"""Tests while the shop changes: ramps during a trend, and a lift that is only a novelty.
+"""Tests while the shop changes: ramps during a trend, a lift that fades, and one that is there on workdays only.
 
     python -m benchmarks.experiment.changing_times --json out.json
 
@@ -8,6 +8,10 @@ of equal versions: how often is it decided? For comparison, the same rules are a
 
 A novelty lifts the challenger's CTR at first, and half of the lift is gone after two days. How often is it promoted,
 by the test's minimum duration, and what is left of the lift then?
+
+A challenger that wins on workdays and loses as much at weekends is equal over a week, but not over twelve days. How
+often is it promoted within a week after the minimum duration, and how often at the ends of whole weeks? A test that
+starts on a Saturday begins with the loss: how often is it rolled back?
 """
 
 from __future__ import annotations
@@ -140,11 +144,35 @@ def novelties(
     }
 
 
+def workdays(
+    rng: np.random.Generator, runs: int, lift: float, users_a_week: int
+) -> dict[str, dict[str, float]]:
+    """By first day: verdicts about a challenger with this lift on workdays, and none over a week."""
+    found: dict[str, dict[str, float]] = {}
+    hours = 24 * (MIN_DAYS[-1] + 7)
+    for first, day in {"Monday": 0, "Saturday": 5}.items():
+        users = users_a_week * hours // 168
+        world = World(first, hours=hours, users=users, lift=lift, weekend_lift=-2.5 * lift, first_day=day)
+        promoted, rolled_back = np.zeros((2, runs, hours), dtype=np.bool_)
+        for run in range(runs):
+            verdicts = immr_rules(looks(sessions(world, rng)), world)
+            promoted[run], rolled_back[run] = verdicts["promote"], verdicts["CTR"]
+        found[first] = {
+            f"promoted, {days} days": float(promoted[:, 24 * days : 24 * days + 168].any(axis=1).mean())
+            for days in MIN_DAYS[1:]
+        }
+        found[first]["promoted at whole weeks"] = float(promoted[:, 167::168].any(axis=1).mean())
+        found[first]["rolled back by CTR"] = float(rolled_back.any(axis=1).mean())
+    return found
+
+
 def main(
     runs: Annotated[int, typer.Option(help="Ramps in each world.")] = 1000,
     novelty_runs: Annotated[int, typer.Option(help="Tests of a novelty.")] = 300,
     lift: Annotated[float, typer.Option(help="The novelty's lift in the first hour.")] = 0.2,
-    users: Annotated[int, typer.Option(help="Users a week in the tests of a novelty.")] = 20_000,
+    workday_runs: Annotated[int, typer.Option(help="Tests of a lift on workdays.")] = 300,
+    workday_lift: Annotated[float, typer.Option(help="The lift on workdays.")] = 0.1,
+    users: Annotated[int, typer.Option(help="Users a week, except in ramps.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Seed of all users.")] = 0,
     json_file: JsonFile = None,
 ) -> None:
@@ -154,6 +182,9 @@ def main(
         f"Ramps of equal versions, {runs} tests": ramps(rng, runs),
         f"A lift of {lift:.0%} that halves every two days, {novelty_runs} tests": novelties(
             rng, novelty_runs, lift, users
+        ),
+        f"A lift of {workday_lift:.0%} on workdays that weekends take back, {workday_runs} tests": workdays(
+            rng, workday_runs, workday_lift, users
         ),
     }
     for title, rows in tables.items():

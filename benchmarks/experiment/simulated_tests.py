@@ -43,10 +43,14 @@ class World:
         0.0  # share of users who are one bot that has a new id for each search, in a few bursts
     )
     falling: float = 0.0  # share of the CTR that both variants lose from the first to the last hour
+    ctr: float = 0.1  # mean over users
+    buyers: bool = False  # users who search more click on more, up to five times as much
     lift: float = 0.0  # of the challenger's CTR: −0.5 halves it
     lift_halves_h: float | None = (
         None  # hours after which half of the lift is gone: a novelty; None: it stays
     )
+    weekend_lift: float | None = None  # on Saturdays and Sundays, instead of `lift`
+    first_day: int = 0  # of the test; 0 is a Monday
     extra_errors: float = 0.0  # share of the challenger's searches that fail beyond that
 
 
@@ -61,6 +65,8 @@ EQUAL = (
     World("several devices", tail=1.3, clumped=True, devices=1.5),
     World("throwaway ids of a bot", throwaway=0.2),
     World("falling CTR", tail=1.3, falling=0.7),
+    World("rare clicks", tail=1.3, ctr=0.001),
+    World("buyers search more", tail=1.3, buyers=True),
 )
 """Worlds whose variants are equal; each is also run at a challenger's share of 10 %."""
 
@@ -120,6 +126,9 @@ def sessions(world: World, rng: np.random.Generator) -> Sessions:
     lift_S = world.lift * challenged_S
     if world.lift_halves_h is not None:
         lift_S = lift_S * 0.5 ** (hour_S / world.lift_halves_h)
+    if world.weekend_lift is not None:
+        day_S = (world.first_day + hour_S // 24) % 7
+        lift_S = np.where(day_S < 5, lift_S, world.weekend_lift * challenged_S)
     clicks_S = _clicks(world, rng, user_S, hour_S, searches_S, lift_S)
     failed_3S = [
         _failed(world, rng, user_S, searches_S, usual + extra * challenged_S)
@@ -172,7 +181,10 @@ def _clicks(
     searches_S: Ints,
     lift_S: Floats,
 ) -> Ints:
-    rate_U = rng.beta(*CLICK_SHAPE, world.users)
+    rate_U = world.ctr / 0.1 * rng.beta(*CLICK_SHAPE, world.users)
+    if world.buyers:
+        searches_U = np.bincount(user_S, searches_S, world.users)
+        rate_U = rate_U * np.minimum((1 + searches_U) / 6, 5.0)
     if world.devices:
         rate_U = rate_U[rng.integers(0, round(world.users / (1 + world.devices)), world.users)]
     rate_S = rate_U[user_S]

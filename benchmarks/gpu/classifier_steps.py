@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.peers import partial_fc_sparse, partial_fc_v2, plain
-from benchmarks.gpu.rows import BYTES_PER_S, FLOPS, Report, waiting
+from benchmarks.gpu.rows import Report, peak, waiting
 from immr.train.classifier.class_shard import Shard
 from immr.train.classifier.sharded_classifier import Classifier, SampledClassifier, make_classifier
 from immr.train.train_recipe import TrainRecipe
@@ -53,7 +53,8 @@ class Case:
         slots = {"sgd": 1, "adamw": 2, "adagrad": 0}[self.optimizer]
         element = 2 if self.rows == "bfloat16" else 4
         moved = 2 * (1 + slots) * self.sampled * self.dim * element
-        return 1e3 * max(moved / BYTES_PER_S, 6 * self.batch * self.sampled * self.dim / FLOPS)
+        products = 6 * self.batch * self.sampled * self.dim
+        return 1e3 * max(moved / peak().bytes_per_s, products / peak().flops)
 
 
 def run(report: Report, device: str, tiny: bool) -> None:

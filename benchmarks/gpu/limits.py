@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu.rows import BYTES_PER_S, FLOPS
+from benchmarks.gpu.rows import peak
 
 _BYTES = 2  # of a value in float16 or bfloat16
 _MODULES = (nn.Conv2d, nn.Linear)
 
 
 def photos_per_s(encoder: nn.Module, side: int, trained: bool) -> float:
-    """Pictures per second at an H100's bandwidth and FLOP/s, whichever allows fewer.
+    """Pictures per second at the GPU's bandwidth and FLOP/s, whichever allows fewer.
 
     Every layer reads its input and writes its output once. If trained, its gradient is read, its input is read again,
     and the input's gradient is written, and a product is computed three times. Frozen layers do only the former.
@@ -43,4 +43,4 @@ def photos_per_s(encoder: nn.Module, side: int, trained: bool) -> float:
     for hook in hooks:
         hook.remove()
     encoder.zero_grad(set_to_none=True)
-    return 1 / max(moved / BYTES_PER_S, flops.get_total_flops() / FLOPS)
+    return 1 / max(moved / peak().bytes_per_s, flops.get_total_flops() / peak().flops)

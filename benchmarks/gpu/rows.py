@@ -17,17 +17,33 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from immr.storage.atomic import write_atomically
 
-BYTES_PER_S, FLOPS = 3.35e12, 989e12  # of an H100 (SXM): memory, and products in float16 or bfloat16
 ROW_S = 100.0  # a row takes at most; compiling an encoder takes a minute
 LATE_S = 20.0  # a row that has started may take so much longer than its group
 BROKEN, STOPPED = 70, 71  # exit codes: the GPU refuses all further work; a row took too long
 _ENDED = "the process ended in this row"
+
+
+class Peak(NamedTuple):
+    """What a GPU can do at most, by NVIDIA's data sheets."""
+
+    bytes_per_s: float  # of its memory
+    flops: float  # in float16 or bfloat16, without sparsity
+
+
+H100 = Peak(3.35e12, 989e12)  # SXM
+_PEAKS = {"H200": Peak(4.8e12, 989e12), "H100 NVL": Peak(3.9e12, 835e12), "H100 PCIe": Peak(2.0e12, 756e12)}
+
+
+def peak() -> Peak:
+    """Of the GPU at hand; without one, and for others than these, of an H100."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return next((found for known, found in _PEAKS.items() if known in name), H100)
 
 
 class Report:
@@ -106,6 +122,7 @@ def machine(device: str) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "memory_gb": torch.cuda.get_device_properties(device).total_memory / 1e9 if on_gpu else None,
+        "peak": peak()._asdict(),
         "cores": len(os.sched_getaffinity(0)),
         "python": sys.version.split()[0],
         "torch": torch.__version__,

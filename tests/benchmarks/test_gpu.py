@@ -11,7 +11,7 @@ import torch
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu.classifier_steps import Case
 from benchmarks.gpu.limits import photos_per_s
-from benchmarks.gpu.rows import BROKEN, STOPPED, Report
+from benchmarks.gpu.rows import BROKEN, STOPPED, Report, peak
 
 SLOW = ("correctness", "steps", "photos")
 GROUPS = [pytest.param(group, marks=pytest.mark.slow if group in SLOW else ()) for group in gpu.GROUPS]
@@ -65,7 +65,7 @@ def test_a_row_that_fails_leaves_the_others(tmp_path):
 CRASHING = """
 import os
 from pathlib import Path
-from benchmarks.gpu.rows import BROKEN, STOPPED, Report
+from benchmarks.gpu.rows import BROKEN, STOPPED, Report, peak
 def add(name, measure, row_s=1e6):
     Report(Path("rows.json"), "some", 1e12, resume=True, row_s=row_s).add(name, measure)
 add("first", lambda: {"ms": 1.0})
@@ -123,6 +123,13 @@ def test_the_limit_of_a_step_is_memory_traffic_or_arithmetic():
     assert case.limit_ms == pytest.approx(1e3 * 6 * 2048 * 20_000 * 128 / 989e12)
     small = Case("immr", 1_000_000, 128, 16, 20_000, optimizer="adamw")
     assert small.limit_ms == pytest.approx(1e3 * 2 * 3 * 20_000 * 128 * 4 / 3.35e12)
+
+
+def test_the_limit_is_that_of_the_gpu_at_hand(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name, bytes_per_s in (("NVIDIA H100 80GB HBM3", 3.35e12), ("NVIDIA H200", 4.8e12), ("other", 3.35e12)):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)
+        assert peak().bytes_per_s == bytes_per_s
 
 
 def test_the_limit_of_an_encoder_counts_each_layer():

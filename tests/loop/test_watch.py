@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pyarrow.parquet as pq
 import pytest
@@ -17,10 +18,10 @@ from immr.experiment import changes
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment
 from immr.experiment.file import save
-from immr.loop import watch
+from immr.loop import catalogue, govern, watch
 from immr.loop.watch import export_events, read_out
 from immr.settings import Settings
-from immr.types import Click, Impression, SearchRecord
+from immr.types import Click, Impression, Item, SearchRecord
 from immr.wiring import Parts, connect
 
 STARTED = datetime(2025, 3, 1, tzinfo=UTC)
@@ -63,6 +64,18 @@ def test_segments_are_withheld_with_the_comparison(parts: Parts, running: Experi
     save(replace(running, variants=weights), parts.settings.experiment_file)
     watched = read_out(parts, by=["rank"])
     assert watched.readout.withheld is not None and watched.segments == ()
+
+
+def test_items_that_left_or_joined_the_catalogue_during_a_test_have_a_category(
+    parts: Parts, running: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(parts.registry), "get", lambda self, version: version)
+    monkeypatch.setattr(govern, "training_set_of", lambda parts, version: Mock(categories={"i1": "Fruit"}))
+    new = Item("i2", "a pear", "", "Fruit/Pears", "", 1.0, STARTED)
+    catalogue.outbox(parts).append([new], ["i1"])
+    found = read_out(parts, by=["category"]).segments
+    assert sorted(each.value for each in found) == ["Fruit", "Fruit/Pears"]
+    assert running.challenger is not None
 
 
 def test_users_are_counted_by_variant(parts: Parts, running: Experiment) -> None:

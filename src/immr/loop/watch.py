@@ -207,17 +207,25 @@ def _events(parts: Parts, exported: Path | str | None, experiment: Experiment) -
 
 
 def _categories(parts: Parts, experiment: Experiment, exported: Path | None) -> pa.Table | None:
-    """item_id and category: from the exported folder, else from the champion's training set if it is here."""
+    """item_id and category: from the exported folder, else from the champion's training set if it is here.
+
+    Items that left the catalogue since then keep their category; those that joined it are in the outbox.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from immr.loop.govern import training_set_of
+    from immr.loop.items.delivery import outbox
 
     if exported is not None and (exported / "items.parquet").is_file():
         return pq.read_table(exported / "items.parquet", columns=["item_id", "category"])
     try:
         champion = parts.registry.get(experiment.champion.model_version)
-        categories = training_set_of(parts, champion).categories
+        categories = dict(training_set_of(parts, champion).categories)
     except (ContractError, RegistryError):
         return None
+    box = outbox(parts)
+    for changed in box.between(0, box.latest()):
+        if changed.item is not None:
+            categories.setdefault(changed.item_id, changed.item.category)
     return pa.table({"item_id": list(categories), "category": list(categories.values())})
