@@ -127,7 +127,11 @@ def test_the_limit_of_a_step_is_memory_traffic_or_arithmetic():
 
 def test_the_limit_is_that_of_the_gpu_at_hand(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for name, bytes_per_s in (("NVIDIA H100 80GB HBM3", 3.35e12), ("NVIDIA H200", 4.8e12), ("other", 3.35e12)):
+    for name, bytes_per_s in (
+        ("NVIDIA H100 80GB HBM3", 3.35e12),
+        ("NVIDIA H200", 4.8e12),
+        ("other", 3.35e12),
+    ):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)
         assert peak().bytes_per_s == bytes_per_s
 
