@@ -20,8 +20,14 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def run(module: str, size: int, *arguments: str) -> None:
-    """Run `python -m module arguments` as each of `size` gloo ranks, until all have ended.
+def run(module: str, size: int, *arguments: str, on_gpus: bool = False) -> None:
+    """Run `python -m module arguments` as each of `size` ranks, until all have ended.
+
+    Args:
+        module: has `if __name__ == "__main__"`.
+        size: number of ranks.
+        arguments: of the module.
+        on_gpus: NCCL ranks with a GPU each, instead of gloo ranks on CPUs.
 
     Raises:
         CalledProcessError: a rank failed; the others were killed.
@@ -32,8 +38,11 @@ def run(module: str, size: int, *arguments: str) -> None:
         "MASTER_PORT": str(free_port()),
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
+        # otherwise the parent's look for GPUs would keep its forks from using them
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     }
+    if not on_gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, "-m", "tests.train.ranks", module, *arguments]
     # in a session of their own, so that no rank survives its parent
     with subprocess.Popen(command, env=environment, start_new_session=True) as parent:
@@ -53,7 +62,7 @@ def answers(folder, size):
 
 def _rank(rank: int, module: str, arguments: list[str]) -> int:
     """One rank, in a fork; its exit code."""
-    os.environ["RANK"] = str(rank)
+    os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(rank)
     sys.argv = [module, *arguments]
     del sys.modules[module]  # to run it as the main module
     try:

@@ -65,6 +65,13 @@ class Outbox:
         """
         self._path, self._pictures_dir, self._last_known = path, pictures_dir, last_known
 
+    @classmethod
+    def below(
+        cls, home: Path, pictures_dir: Path | None = None, last_known: Callable[[], int] = lambda: 0
+    ) -> Outbox:
+        """The outbox of an IMMR_HOME, as in the constructor."""
+        return cls(home / "items" / "outbox.db", pictures_dir, last_known)
+
     def append(self, items: Sequence[Item], deleted: Sequence[str]) -> int:
         """Add all changes or none; returns the sequence of the last one.
 

@@ -214,8 +214,8 @@ def _categories(parts: Parts, experiment: Experiment, exported: Path | None) -> 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from immr.index.outbox import Outbox
     from immr.loop.govern import training_set_of
-    from immr.loop.items.delivery import outbox
 
     if exported is not None and (exported / "items.parquet").is_file():
         return pq.read_table(exported / "items.parquet", columns=["item_id", "category"])
@@ -224,7 +224,7 @@ def _categories(parts: Parts, experiment: Experiment, exported: Path | None) -> 
         categories = dict(training_set_of(parts, champion).categories)
     except (ContractError, RegistryError):
         return None
-    box = outbox(parts)
+    box = Outbox.below(parts.settings.home)
     for changed in box.between(0, box.latest()):
         if changed.item is not None:
             categories.setdefault(changed.item_id, changed.item.category)

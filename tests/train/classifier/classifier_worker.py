@@ -71,13 +71,13 @@ def run(recipe: TrainRecipe, world: World) -> dict[str, torch.Tensor]:
     """Train the rows for some steps on a fixed tower; returns each step's results and the final rows."""
     mine = slice(world.rank * EXAMPLES // world.size, (world.rank + 1) * EXAMPLES // world.size)
     shard = Shard(CLASSES, DIM, world, recipe.seed)
-    head = in_float64(make_classifier(recipe, shard))
+    head = in_float64(make_classifier(recipe, shard, kernels=False))  # which have no float64
     found: dict[str, torch.Tensor] = {"first_rows": own_rows(head).clone()}
     for step in range(STEPS):
         inputs_AI, labels_A, weights_A = batch(step)
         tower = projection()
         embeddings_BD = torch.nn.functional.normalize(tower(inputs_AI[mine]), dim=-1)
-        loss = (head(embeddings_BD, labels_A[mine], step) * weights_A).sum()
+        loss = (head(embeddings_BD, labels_A[mine], step) * weights_A.to(world.device)).sum()
         loss.backward()
         sum_gradients(tower.parameters(), world)
         head.update(learning_rate(step))
@@ -86,7 +86,8 @@ def run(recipe: TrainRecipe, world: World) -> dict[str, torch.Tensor]:
         found[f"tower {step}"] = torch.cat([tower.weight.grad.flatten(), tower.bias.grad])
         sample = shard.sample(labels_A - shard.start, recipe.negative_rate, step)
         found[f"sampled {step}"] = shard.start + sample.rows_S[: sample.count].sort().values
-    return found | {"last_rows": own_rows(head)}
+    found["last_rows"] = own_rows(head)
+    return {name: values.cpu() for name, values in found.items()}
 
 
 if __name__ == "__main__":

@@ -60,10 +60,21 @@ def _one_process(recipe: TrainRecipe, ranks: list[dict[str, torch.Tensor]]) -> d
     return found | {"last_rows": rows_CD.detach()}
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_with_nccl_losses_gradients_and_rows_equal_one_process(case, tmp_path):
+    size = min(max(SIZES), torch.cuda.device_count())
+    ranks.run(WORKER, size, str(tmp_path), f"{size}:{ranks.free_port()}", on_gpus=True)
+    _check([rank[case] for rank in ranks.answers(tmp_path, size)], case)
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_losses_gradients_and_rows_equal_one_process(results, size, case):
-    ranks = [rank[case] for rank in results[size]]
+    _check([rank[case] for rank in results[size]], case)
+
+
+def _check(ranks, case):
     expected = _one_process(CASES[case], ranks)
     # lazy AdamW makes up for missed steps up to its ε
     up_to_epsilon = CASES[case].negative_rate < 1 and CASES[case].classifier_optimizer == "adamw"

@@ -37,8 +37,7 @@ CHANGES_AT_ONCE = 512
 def outbox(parts: Parts) -> Outbox:
     """The outbox below IMMR_HOME."""
     settings = parts.settings
-    path = settings.home / "items" / "outbox.db"
-    return Outbox(path, settings.pictures_dir, lambda: last_change(parts.index))
+    return Outbox.below(settings.home, settings.pictures_dir, lambda: last_change(parts.index))
 
 
 def deliver(parts: Parts) -> list[ItemsProgress]:
