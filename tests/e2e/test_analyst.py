@@ -15,8 +15,20 @@ from typer.testing import CliRunner
 
 from immr.cli import app
 from immr.experiment.file import load
+from immr.index.qdrant import QdrantIndex
 from immr.settings import Settings
-from tests.support.two_versions import champion_and_challenger, move, ready, shop
+from immr.wiring import connect
+from tests.support.two_versions import (
+    EveryCollection,
+    champion_and_challenger,
+    deployments,
+    give_roles,
+    move,
+    packaged_parts,
+    ready,
+    shop,
+    version_of,
+)
 
 PAGES = [
     Path(__file__).parents[2] / "docs" / f"{name}.md"
@@ -25,12 +37,13 @@ PAGES = [
 
 
 def commands(section: str) -> list[str]:
-    """The commands of a section's first block, without comments."""
+    """The commands of a section's first block, one each, without comments."""
     pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     text = pages.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     block = text.split("```")[1]
-    lines = (line.partition("#")[0].strip() for line in block.splitlines())
-    return [line for line in lines if line.startswith("immr ")]
+    lines = [line.partition("#")[0] for line in block.splitlines()]
+    parts = [command.strip() for line in lines for command in line.split(";")]
+    return [command for command in parts if command.startswith("immr ")]
 
 
 @pytest.fixture
@@ -47,7 +60,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
 def run(home: Settings, command: str) -> str:
     """What the command prints; its redirection is followed, as a shell would."""
     words, _, file = command.partition(" > ")
-    done = CliRunner(env={"IMMR_HOME": str(home.home)}).invoke(app, shlex.split(words)[1:])
+    environment = {"IMMR_HOME": str(home.home), "IMMR_CHALLENGERS": str(home.challengers)}
+    done = CliRunner(env=environment).invoke(app, shlex.split(words)[1:])
     assert done.exit_code == 0, f"{command}: {done.output} {done.exception!r}"
     if file:
         Path(file.strip()).write_text(done.stdout)
@@ -100,3 +114,45 @@ def test_the_analyst_gets_the_numbers_out(home: Settings) -> None:
         Path("test.html").unlink()
         run(home, report)
         assert running.name in Path("test.html").read_text()
+
+
+def test_three_challengers_are_deployed_tested_and_decided_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a version that comes during the test waits, and is dropped."""
+    monkeypatch.setattr(QdrantIndex, "content", EveryCollection.content)
+    settings = Settings(home=tmp_path / "home", challengers=3)
+    versions = [f"immr-{number}" for number in range(1, 6)]
+    for version in versions:
+        version_of(connect(settings).registry, tmp_path / "trained", version)
+    packaged_parts(settings, *versions)
+    give_roles(settings, {"champion": "immr-1"})
+    *deploy, start, readout, decide = commands("Several challengers")
+    with ExitStack() as serving:
+        for command in deploy:
+            run(settings, command)
+        assert len(deploy) == 3
+        move(settings, {each: serving.enter_context(ready(each)) for each in versions[:4]})
+        run(settings, start)
+        running = load(settings.experiment_file)
+        assert [each.model_version for each in running.variants] == versions[:4]
+        assert [each.weight for each in running.variants] == [0.25] * 4
+        shop(
+            settings,
+            running,
+            {"champion": 9, "challenger": 1, "challenger-2": 9, "challenger-3": 9},
+            users=3000,
+        )
+        read = run(settings, readout)
+        assert all(re.search(rf"{name}\W+{version}", read) for name, version in deployments(settings).items())
+        decided = run(settings, decide)
+        assert "roll back (immr-2)" in decided and "wait (immr-3)" in decided
+        assert [bool(each.ended) for each in load(settings.experiment_file).variants] == [
+            False, True, False, False,
+        ]  # fmt: skip
+
+        waits, drop = commands("The next version waits")
+        run(settings, "immr deploy --model immr-5")
+        assert "immr-5" in run(settings, waits)
+        run(settings, drop.replace("immr-4", "immr-5"))
+        assert "no version waits" in run(settings, waits)

@@ -91,13 +91,13 @@ def trained(home: Path) -> dict[str, Any]:
     registry = parts.registry
     versions = registry.versions()
     fetched = files(registry.fetch(versions[0], parts.settings.cache_dir))
-    runs = registry.runs._store.call("search_runs", [registry.runs._experiment_id()])
+    runs = registry.runs._store.call("search_runs", [registry.runs._experiment_id])
     return {
         "versions": [(each.id, each.key, each.manifest_hash) for each in versions],
         "files": {name: fetched[name] for name in ("curves.json", "query_encoder.onnx", "card.json")},
         "names": sorted(fetched),
         "recipe": recipes.of_version(registry, versions[0]),
-        "runs": [(run.info.status, run.data.metrics) for run in runs],
+        "runs": [(run.info.status, run.data.metrics["loss"], sorted(run.data.metrics)) for run in runs],
         "left": sorted(path.name for path in parts.settings.work_dir.glob("training/*/[!.]*")),
     }
 
@@ -135,7 +135,7 @@ class Step:
 
 
 STEPS = {
-    "train": Step(train_it, trained, every=4),
+    "train": Step(train_it, trained, every=10),
     "package": Step(package_it, packaged),
     "index": Step(index_it, indexed),
     "materialize": Step(materialize_it, materialized),

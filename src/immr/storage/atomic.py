@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from immr.errors import DataError
+from immr.storage.leftovers import in_use, prefix_beside
 
 _AT_FDCWD = -100  # paths are relative to the working folder
 _RENAME_EXCHANGE = 2  # Linux, renameat2(2)
@@ -44,12 +45,13 @@ def writing_atomically(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix_beside(path))
     except OSError as error:  # names the temporary file
         raise OSError(error.errno, error.strerror, str(path)) from error
     temporary = Path(name)
     try:
-        yield temporary
+        with in_use(temporary):
+            yield temporary
         os.fsync(handle)
         temporary.chmod(mode)
         temporary.replace(path)
@@ -67,7 +69,7 @@ def check_writable(path: Path) -> None:
         OSError: It cannot.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix_beside(path)):
         pass
 
 
@@ -93,10 +95,11 @@ def replace_folder_atomically(path: Path, expected: Collection[str] | None = Non
         check_replaceable(path, expected)
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix_beside(path)))
     temporary.chmod(0o755)
     try:
-        yield temporary
+        with in_use(temporary):
+            yield temporary
         _move_into_place(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # now the former content, or after an error the new one
@@ -156,7 +159,7 @@ def _exchange_function() -> Callable[[bytes, bytes], int] | None:
 
 def _replace_in_two_steps(new: Path, path: Path) -> None:
     """Rename the old folder away, then the new one into place; put the old one back if that fails."""
-    former = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    former = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix_beside(path)))
     try:
         while True:
             with suppress(FileNotFoundError):
