@@ -12,6 +12,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from immr.packaging.version_file import VERSION_FOLDER
 
 
+def shortened(app: ASGIApp, ours: ASGIApp) -> ASGIApp:
+    """BentoML's application without its middleware before our API: a task and a timer of a minute per request."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        is_ours = scope["type"] == "http" and scope["path"].startswith("/v1/")
+        await (ours if is_ours else app)(scope, receive, send)
+
+    return serve
+
+
 class BoundedService(bentoml.Service[Any]):  # type: ignore[misc]
     """BentoML's service, with the HTTP protocol that limits the head of a request."""
 
@@ -26,8 +36,7 @@ class BoundedService(bentoml.Service[Any]):  # type: ignore[misc]
         from serving.wire.protocol import bounded
 
         HTTP_PROTOCOLS["auto"] = bounded(ServingOptions().receive_timeout_s)  # type: ignore[assignment]
-        app: ASGIApp = super().to_asgi(is_main)
-        return app
+        return shortened(super().to_asgi(is_main), mounted)
 
 
 class Mounted:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 from http import HTTPStatus
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -17,6 +18,7 @@ from serving.wire.problems import PROBLEM_JSON, ProblemError
 
 MAX_HEAD_BYTES = 64 * 1024
 _FIELD_OVERHEAD = len(": \r\n")
+_STATUS_LINE = b"HTTP/1.1 "
 
 
 def bounded(timeout_s: float, max_head_bytes: int = MAX_HEAD_BYTES) -> type[BoundedHttp]:
@@ -27,6 +29,39 @@ def bounded(timeout_s: float, max_head_bytes: int = MAX_HEAD_BYTES) -> type[Boun
         head_bytes = max_head_bytes
 
     return Bounded
+
+
+class _WholeAnswers:
+    """A transport that sends the head of an answer together with the body's first piece.
+
+    uvicorn writes them one after the other, so that each would wake up the receiver and be read by itself.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(_STATUS_LINE):
+            self._head = data
+            self._loop.call_soon(self._send_head)  # the body may take a while
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        if self._head and not self._transport.is_closing():
+            self._transport.write(self._head)
+        self._head = b""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -48,7 +83,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the timeout of the first head."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, _WholeAnswers(transport, self.loop)))
         self._start_timeout()
 
     def connection_lost(self, exc: Exception | None) -> None:
