@@ -42,7 +42,7 @@ def answered(app: Callable[..., Awaitable[None]], request: bytes = REQUEST) -> W
     """The wire after the application has answered."""
 
     async def serve() -> Wire:
-        config = uvicorn.Config(app, log_config=None)  # type: ignore[arg-type]
+        config = uvicorn.Config(app, log_config=None)
         config.load()
         state, wire = ServerState(), Wire()
         protocol = bounded(timeout_s=5.0)(config=config, server_state=state, app_state={})

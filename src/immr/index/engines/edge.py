@@ -11,35 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from immr.errors import IndexUnavailableError
 from immr.index.bm25 import WORDS, Terms, of_payload
 from immr.index.documents import WHOLE_CATEGORY, indexed_fields, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
+from immr.index.engines.edge_shard import CONFIG, check_room, load, new_config
 from immr.index.engines.engine import EXACT, Found, best_with_ties, rows_of
 from immr.index.engines.errors import EngineError
-from immr.machine import cores
-from immr.machine.capacity import free_disk
 from immr.types import AttributeKind, Filters, FloatArray
 
 if TYPE_CHECKING:
     import qdrant_edge
 
-_CONFIG = "edge_config.json"
 _ID = attrgetter("id.int")
 _FIELDS = attrgetter("id.int", "score", "payload")
-_M = 16
-_EF_CONSTRUCT = 128
 OVERSAMPLING = 2.0
 """Of quantized searches, before rescoring: without it recall@10 fell to 0.92."""
-_EXACT_BELOW_KB = 10_000  # smaller segments and smaller filtered sets are searched exactly
-_FOR_ONE_THREAD = 20_000
-"""Documents that one thread searches in about a millisecond. With several threads, each request to the shard takes
-0.2 ms more CPU time, because the idle ones look for work."""
-_ROOM = {"create": 64 * 2**20, "change": 16 * 2**20}
-"""Bytes that must be free. Qdrant Edge maps sparse files: on a full disk, writing ends the process with SIGBUS.
-
-A new shard takes 8 MB, and up to 47 MB more when it is loaded for the first time; a change takes its size twice.
-"""
 
 
 class EdgeEngine:
@@ -70,9 +56,10 @@ class EdgeEngine:
         self._oversampling = oversampling
         self._closed = False
         self._shard: qdrant_edge.EdgeShard | None = None
-        if (folder / _CONFIG).is_file():
-            self._check_room("change")  # loading populates files, and writes the configuration
-            self._shard = self._loaded()
+        if (folder / CONFIG).is_file():
+            check_room(folder, "change")  # loading populates files, and writes the configuration
+            with _translate_errors():
+                self._shard = load(folder)
             # earlier releases did not index it; does nothing if it is there
             self._update(
                 qdrant_edge.UpdateOperation.create_field_index(
@@ -86,21 +73,12 @@ class EdgeEngine:
         """See `Engine.create`."""
         edge = self._edge
         if self._shard is None:
-            self._check_room("create")
+            check_room(self._folder, "create")
             self._folder.mkdir(parents=True, exist_ok=True)
-            config = edge.EdgeConfig(
-                vectors=self._vector_params(dim, several_pictures),
-                sparse_vectors={WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
-                hnsw_config=edge.HnswIndexConfig(
-                    m=_M, ef_construct=_EF_CONSTRUCT, full_scan_threshold=_EXACT_BELOW_KB
-                ),
-                optimizers=edge.EdgeOptimizersConfig(
-                    indexing_threshold=_EXACT_BELOW_KB, default_segment_number=1
-                ),
-                quantization_config=self._quantization() if self._quantized else None,
-            )
             with _translate_errors():
-                self._shard = edge.EdgeShard.create(str(self._folder), config)
+                self._shard = edge.EdgeShard.create(
+                    str(self._folder), new_config(dim, several_pictures, self._quantized)
+                )
         kinds = {
             "keyword": edge.PayloadSchemaType.Keyword,
             "keywords": edge.PayloadSchemaType.Keyword,
@@ -236,24 +214,6 @@ class EdgeEngine:
         with _translate_errors():
             return self._open().query_batch(edge.QueryBatchRequest(requests))
 
-    def _loaded(self) -> qdrant_edge.EdgeShard:
-        """The shard in the folder, with as many threads as its size needs; it remembers their number."""
-        edge, folder = self._edge, str(self._folder)
-        with _translate_errors():
-            shard = edge.EdgeShard.load(folder)
-            is_small = shard.info().points_count <= _FOR_ONE_THREAD
-            threads = 1 if is_small else cores.usable()
-            if self._config.get("max_search_threads") == threads:
-                return shard
-            shard.close()
-            vectors = self._vector_params(self._config["vectors"][""]["size"], self._has_several_pictures)
-            return edge.EdgeShard.load(folder, edge.EdgeConfig(vectors, max_search_threads=threads))
-
-    def _vector_params(self, dim: int, several_pictures: bool) -> qdrant_edge.EdgeVectorParams:
-        edge = self._edge
-        best = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim) if several_pictures else None
-        return edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine, multivector_config=best)
-
     def _open(self) -> qdrant_edge.EdgeShard:
         if self._closed or self._shard is None:
             raise EngineError("the collection is closed" if self._closed else f"no shard in {self._folder}")
@@ -277,27 +237,13 @@ class EdgeEngine:
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        config: dict[str, Any] = json.loads((self._folder / _CONFIG).read_text())
+        config: dict[str, Any] = json.loads((self._folder / CONFIG).read_text())
         return config
 
-    def _check_room(self, what: str) -> None:
-        if (free := free_disk(self._folder)) < _ROOM[what]:
-            raise IndexUnavailableError(
-                f"{self._folder} is on a disk with {free / 1e6:.0f} MB free, and Qdrant Edge needs "
-                f"{_ROOM[what] / 1e6:.0f} MB to {what} a collection: free some space"
-            )
-
     def _update(self, operation: qdrant_edge.UpdateOperation) -> None:
-        self._check_room("change")
+        check_room(self._folder, "change")
         with _translate_errors():
             self._open().update(operation)
-
-    def _quantization(self) -> qdrant_edge.ScalarQuantizationConfig:
-        import qdrant_edge as edge
-
-        return edge.ScalarQuantizationConfig(
-            type=edge.ScalarType.Int8, quantile=0.99, memory=edge.Memory.Pinned
-        )
 
     def _condition(self, filters: Filters) -> qdrant_edge.Filter | None:
         found: qdrant_edge.Filter | None = translate(filters, self._dialect)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from immr.index.engines import edge
+from immr.index.engines import edge_shard
 from immr.index.engines.edge import EdgeEngine
 from immr.index.engines.engine import EXACT
 from immr.machine import cores
@@ -36,7 +36,7 @@ def test_threads_follow_the_size_of_a_shard(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(cores, "usable", lambda: 3)
     with closing(EdgeEngine(folder)):
         assert threads_of(folder) == 1
-    monkeypatch.setattr(edge, "_FOR_ONE_THREAD", 3)
+    monkeypatch.setattr(edge_shard, "_FOR_ONE_THREAD", 3)
     for _ in range(2):  # the second time it is loaded as it is
         with closing(EdgeEngine(folder)) as engine:
             assert threads_of(folder) == 3
