@@ -96,6 +96,7 @@ def add_search(app: FastAPI, page: PageSearch) -> None:
         category: Annotated[str, Form(max_length=200)] = "",
         box: Annotated[str, Form(max_length=200)] = "",
         filters: Annotated[str, Form(max_length=500)] = "",
+        group_by: Annotated[str, Form(max_length=100)] = "",
     ) -> HTMLResponse:
         content, media_type = await page.photo(image, None if item_id else sample)
         if len(content) > MAX_PHOTO_BYTES:
@@ -105,7 +106,9 @@ def add_search(app: FastAPI, page: PageSearch) -> None:
         item, part = ("", box.strip()) if content else (item_id, "")
         wanted = filters_in(filters)
         running = await page.start(
-            PreviewSearch(k, content, media_type, item, text.strip(), category.strip(), part, wanted)
+            PreviewSearch(
+                k, content, media_type, item, text.strip(), category.strip(), part, wanted, group_by.strip()
+            )
         )
         await running.more_than(0)
         return await page.shown(running)

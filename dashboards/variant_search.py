@@ -63,6 +63,7 @@ class ShownHit:
     ctr: float | None
     moves: Sequence[Move] = ()
     exact: bool = False  # it is the item in the photo
+    members: Sequence[str] = ()  # titles of other items of its group
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +93,13 @@ class PreviewSearch:
     category: str = ""
     box: str = ""  # the part of the photo to search for
     filters: Sequence[str] = ()  # each like `price:1..4`
+    group_by: str = ""  # an attribute of which each value is shown once
 
     @property
     def fields(self) -> list[tuple[str, str]]:
         """The form fields of the API, without the photo and without empty ones."""
         given = {"item_id": self.item_id, "text": self.text, "box": self.box, "category": self.category}
+        given |= {"group_by": self.group_by}
         filters = [("filter", each) for each in self.filters]
         return [*((name, value) for name, value in given.items() if value), *filters, ("k", str(self.k))]
 
@@ -299,6 +302,7 @@ def _hit(position: int, hit: Mapping[str, Any]) -> ShownHit:
         price=features.get("price"),
         ctr=features.get("ctr_7d"),
         exact=hit.get("match") == "exact",
+        members=[str(member["title"]) for member in hit.get("members") or ()],
     )
 
 

@@ -27,7 +27,7 @@ from immr.experiment.definition import Variant
 from tests.support.opened_page import next_part, opened, photo, searched, text
 from tests.support.page_home import STARTED, add_samples, fill
 from tests.support.stand_in_variant import stand_in
-from tests.support.upstream_process import REGIONS, free_port, picture, seen_by, upstream
+from tests.support.upstream_process import CATEGORIES, REGIONS, TITLES, free_port, picture, seen_by, upstream
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +232,15 @@ def test_filters_are_passed_on_one_by_one(page: TestClient, upstreams: list[str]
     assert "--form-string filter=price:1..4" in answer.text
     call = api_call(upstreams[0], PreviewSearch(3, text="jar", filters=["price:1..4", "-category:Fruit"]))
     assert "--form-string filter=price:1..4 \\\n  --form-string filter=-category:Fruit" in call
+
+
+def test_hits_of_one_group_are_one_hit_with_its_members(page: TestClient) -> None:
+    answer = searched(page, data={"text": "jar", "group_by": " category ", "k": "12"})
+    assert "--form-string group_by=category" in answer.text
+    assert answer.text.count('<li class="hit">') == 2 * len(CATEGORIES)
+    for title in TITLES:
+        assert answer.text.count(title) >= 2, "each version shows each item, as a hit or as a member"
+    assert "also " in text(answer.text)
 
 
 def test_a_value_with_a_semicolon_is_one_filter() -> None:

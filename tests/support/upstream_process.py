@@ -80,6 +80,15 @@ def rank(photo: bytes, version: str, k: int, category: str | None) -> list[dict[
     return sorted(map(hit, kept), key=lambda answer: -answer["score"])[:k]
 
 
+def one_of_each(hits: list[dict[str, Any]], group_by: str | None) -> list[dict[str, Any]]:
+    if group_by is None:
+        return hits
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for hit in hits:
+        groups.setdefault(hit[group_by], []).append(hit)
+    return [first | {"group": group, "members": others} for group, (first, *others) in groups.items()]
+
+
 def serve(port: int, variant: str, version: str, busy: int, degraded: bool, hangs: bool) -> None:
     import uvicorn
     from starlette.applications import Starlette
@@ -111,6 +120,7 @@ def serve(port: int, variant: str, version: str, busy: int, degraded: bool, hang
         words = "".join(str(fields.get(name, "")) for name in ("item_id", "text", "box"))
         query = photo + words.encode()
         hits = rank(query, version, int(fields.get("k", 10)), fields.get("category"))
+        hits = one_of_each(hits, fields.get("group_by"))
         answer = {"query_id": f"q{len(seen['searches'])}", "variant": variant, "model_version": version}
         match = "exact" if photo.startswith(b"\xff\xd8") else "none" if photo else None
         answer |= {"match": match, "hits": [{**hits[0], "match": match}, *hits[1:]] if hits else []}
