@@ -12,6 +12,7 @@ import numpy as np
 
 from immr.evaluation import metrics
 from immr.evaluation.metrics import BoolArray, IntArray
+from immr.machine.progress_bar import ProgressBar
 from immr.storage.scratch import scratch
 from immr.types import FloatArray
 
@@ -55,18 +56,13 @@ def exact_search(
     queries_QD = metrics.unit_rows(queries_QD)
     documents_PD = metrics.unit_rows(documents_PD, scratch(documents_PD.shape))
     block = max(1, max_cells // len(documents_PD))
-    parts = [
-        _search_block(
-            queries_QD[start : start + block],
-            query_classes_Q[start : start + block],
-            own_documents_Q[start : start + block],
-            documents_PD,
-            document_classes_N,
-            k,
-            pictures_N,
-        )
-        for start in range(0, len(queries_QD), block)
-    ]
+    parts = list[SearchResult]()
+    with ProgressBar("exact search", len(queries_QD), "photos") as progress:
+        for start in range(0, len(queries_QD), block):
+            part = slice(start, start + block)
+            of_queries = (queries_QD[part], query_classes_Q[part], own_documents_Q[part])
+            parts.append(_search_block(*of_queries, documents_PD, document_classes_N, k, pictures_N))
+            progress.advance(len(of_queries[0]))
     return _joined(parts)
 
 
