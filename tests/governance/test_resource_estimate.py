@@ -26,6 +26,10 @@ def test_appearance_needs_the_embeddings_of_photos_and_centres_of_classes():
     with_it, without = need(counts, RECIPE, F), need(counts, NO_APPEARANCE, F)
     extra = COMPONENTS * (3 * 300_000 + 8 * 200_000)
     assert with_it.memory_bytes - without.memory_bytes == pytest.approx(4 * extra)
+    many = Counts(1_000_000, 300_000, 20_000_000)  # in which at most 200,000 classes have 1.5 photos
+    assert need(many, RECIPE, F).memory_bytes - need(many, NO_APPEARANCE, F).memory_bytes == pytest.approx(
+        4 * extra
+    )
     few = Counts(1_000, 2_000, 10_000)
     extra = F * (3 * 2_000 + 8 * 1_000)
     assert need(few, RECIPE, F).memory_bytes - need(few, NO_APPEARANCE, F).memory_bytes == pytest.approx(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.labels.class_scores import MIN_SUPPORT
 from immr.governance.labels.principal_components import components
 from immr.machine.capacity import GIB, Need
 from immr.machine.wording import counted
@@ -16,7 +17,7 @@ _SPILLED_PER_IMPRESSION = 60
 _KEY = 16  # bytes for a key of the contract
 _FLOAT = 4
 _COPIES_OF_COMPONENTS = 3  # of photos: those compared, and centred with its temporary
-# of classes with photos: four in float64, which are sums, a fold's, the others', whitened
+# of classes with enough photos: four in float64, which are sums, a fold's, the others', whitened
 _COPIES_OF_CENTRES = 8
 
 
@@ -45,7 +46,7 @@ def need(counts: Counts, recipe: GovernanceRecipe, features: int, on_duckdb: boo
         disk += _SPILLED_PER_IMPRESSION * counts.impressions
     if recipe.clean_labels:
         kept = components(counts.queries, counts.items, features)
-        classes = min(counts.items, counts.queries)
+        classes = min(counts.items, counts.queries / MIN_SUPPORT)
         memory += _FLOAT * kept * (_COPIES_OF_COMPONENTS * counts.queries + _COPIES_OF_CENTRES * classes)
         disk += 1.5 * _FLOAT * features * counts.queries  # the cache of features, and a mapped copy
     way_out = "turn the recipe's clean_labels off" if recipe.clean_labels else "use Spark (IMMR_ENGINE_URL)"

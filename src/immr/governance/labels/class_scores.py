@@ -31,7 +31,7 @@ _BLOCK_ROWS = 2048
 _BLOCK_CELLS = 8_000_000  # photos × classes scored at a time
 _CACHED_CELLS = 64_000  # of them normalised at a time: half a megabyte, which stays in a core's cache
 _GROUP = 64  # classes whose best score is looked at before theirs
-_MIN_SUPPORT = 1.5  # weight outside the fold that a class needs before it is compared with anything
+MIN_SUPPORT = 1.5  # weight outside the fold that a class needs before it is compared with anything
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def out_of_fold(
     """
     rows, classes, weights = memberships
     folds = int(fold_N.max(initial=0)) + 1
-    frequent_V = np.flatnonzero(np.bincount(classes, weights, class_count) >= _MIN_SUPPORT)
+    frequent_V = np.flatnonzero(np.bincount(classes, weights, class_count) >= MIN_SUPPORT)
     number_C = np.full(class_count, -1, np.int64)
     number_C[frequent_V] = np.arange(len(frequent_V))
     whole = _Sums.of(x_NF, rows, number_C[classes], weights, len(frequent_V))
@@ -95,7 +95,7 @@ def out_of_fold(
         inside = fold_N[rows] == fold
         own = _Sums.of(x_NF, rows[inside], number_C[classes[inside]], weights[inside], len(frequent_V))
         others = whole.without(own)
-        usable_M = np.flatnonzero(others.weight_V >= _MIN_SUPPORT)
+        usable_M = np.flatnonzero(others.weight_V >= MIN_SUPPORT)
         if not len(usable_M):
             continue
         usable_U = frequent_V[usable_M]
