@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from immr.evaluation.matches import calibrate as calibrate_module
 from immr.evaluation.matches.calibrate import LabelledEmbeddings, calibrate, first_hits, lower_threshold
 from immr.evaluation.matches.rule import MatchRecipe, MatchRule
 from immr.evaluation.metrics import unit_rows
@@ -112,6 +113,18 @@ def test_a_first_hit_without_its_own_class_is_wrong(documents: LabelledEmbedding
     with_own, without = (first_hits(photos, documents, without_own=each) for each in (False, True))
     assert not without.right_Q.any()
     assert (without.cosine_Q <= with_own.cosine_Q).all()
+
+
+def test_many_photos_are_represented_by_evenly_spaced_ones(
+    documents: LabelledEmbeddings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two searches of a million items for each of 18,000 photos took longer than the evaluation itself."""
+    photos = shop(1)
+    some = calibrate(photos.some(np.arange(len(photos.classes_N)) % 4 == 0), documents, shop(2), RECIPE)
+    monkeypatch.setattr(calibrate_module, "MOST_PHOTOS", len(photos.classes_N) // 4)
+    found = calibrate(photos, documents, shop(2), RECIPE)
+    assert found is not None and some is not None
+    assert (found.exact_from, found.similar_from) == (some.exact_from, some.similar_from)
 
 
 def test_too_few_photos_give_no_rule(documents: LabelledEmbeddings) -> None:
