@@ -143,8 +143,9 @@ def simplified(values: pa.Array) -> pa.Array:
     if any(is_text(values.type) for is_text in _TEXT):
         return values.cast(pa.string())
     if any(is_bytes(values.type) for is_bytes in _BYTES):
+        values = values.cast(pa.binary())
         with suppress(pa.ArrowInvalid):
-            return values.cast(pa.binary()).cast(pa.string())
+            return values.cast(pa.string())
     return values
 
 

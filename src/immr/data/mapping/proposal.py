@@ -134,8 +134,8 @@ def one_row_for_each_item(proposal: MappingProposal, sample: pa.RecordBatch) -> 
     rule = proposal.rules.get("item_id", ColumnRule(column="item_id"))
     if not rule.column or rule.column not in sample.schema.names:
         return proposal
-    ids = sample.column(rule.column).drop_null()
-    if len(ids) - len(set(map(str, listed(ids)))) < _MANY_REPEAT * len(ids) or not listed(ids):
+    ids = [str(each) for each in listed(sample.column(rule.column)) if each is not None]
+    if not ids or len(ids) - len(set(ids)) < _MANY_REPEAT * len(ids):
         return proposal
     key = '"' + rule.column.replace('"', '""') + '"'
     is_text = all(pa.types.is_string(kind) for kind in sample.schema.types)

@@ -312,8 +312,6 @@ def _is_naive(values: pa.Array) -> bool:
 
 
 def _first(values: pa.Array) -> Any:
-    valid = values.drop_null()
-    try:
-        return valid[0].as_py() if len(valid) else None
-    except (OverflowError, ValueError, KeyError):  # a time that Python cannot express, or not UTF-8
-        return f"a {values.type}"
+    if values.null_count == len(values):
+        return None
+    return next((value for value in listed(values) if value is not None), f"a {values.type}")

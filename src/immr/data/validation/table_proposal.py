@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pyarrow as pa
+
+from immr.data.column_types import simplified
 from immr.data.contract import ITEMS
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import MappingProposal, one_row_for_each_item, propose
@@ -39,7 +42,9 @@ def proposed(table: ShopTable) -> MappingProposal | None:
         return None
     there = _only_once(there)
     if sample is not None:
-        sample = sample.select(_only_once(sample.schema.names))
+        names = _only_once(sample.schema.names)
+        columns = [simplified(sample.column(name)) for name in names]
+        sample = pa.RecordBatch.from_arrays(columns, names=names)
     found = propose(table.contract, there, sample, mapping)
     if table.contract.name == ITEMS.name and not mapping.sql and sample is not None:
         notes = [*notes, *about_hidden_rows(sample)]
