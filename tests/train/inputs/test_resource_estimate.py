@@ -69,7 +69,7 @@ def test_the_table_in_the_docs_has_these_estimates() -> None:
         for line in page.splitlines()
         if re.match(r"\| [\d,]+ \| [\d,]+ \|", line)
     ]
-    assert len(rows) == 3
+    assert len(rows) == 4
     for items, photos, _, _, estimate, _ in rows:
         found = need(_number(photos), [item] * _number(items), recipe.model, train)
         assert f"{found.memory_bytes / GIB:.1f} / {found.disk_bytes / GIB:.1f}" == estimate
