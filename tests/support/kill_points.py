@@ -2,9 +2,9 @@
 
 Changes are found by Python's audit events (files opened for writing, renamed, deleted; folders made and removed), by
 SQLAlchemy's commits, which write MLflow's database, and by swaps of folders, so no list of places has to be kept.
-Left out is what changes nothing that anyone reads: temporary files before their rename, folders that exist already,
-and commits of transactions that wrote nothing. Within a write of C code (a page of SQLite, a segment of Qdrant Edge)
-nothing is killed.
+Left out is what changes nothing that anyone reads: temporary files and folders before their rename, folders that
+exist already, and commits of transactions that wrote nothing. Within a write of C code (a page of SQLite, a segment
+of Qdrant Edge) nothing is killed.
 """
 
 from __future__ import annotations
@@ -148,9 +148,15 @@ def _changed(name: str, arguments: tuple[Any, ...], folder: Path) -> str:
     paths = [arguments[place] for place in _PATHS[name]]
     shown = [os.fsdecode(path) for path in paths if isinstance(path, str | bytes | os.PathLike)]
     below = [path for path in map(Path, shown) if not path.is_absolute() or path.is_relative_to(folder)]
-    if not below or below[-1].name.startswith(".") or (name == "os.mkdir" and below[-1].is_dir()):
+    if not below or _is_temporary(below[-1], folder) or (name == "os.mkdir" and below[-1].is_dir()):
         return ""
     return str(below[-1])
+
+
+def _is_temporary(path: Path, folder: Path) -> bool:
+    """Whether it is, or is in, what gets its name by a rename."""
+    inner = path.relative_to(folder) if path.is_absolute() else path
+    return any(part.startswith(".") for part in inner.parts)
 
 
 def _caller() -> str:
