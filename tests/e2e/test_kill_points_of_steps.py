@@ -146,7 +146,7 @@ class Step:
 
 STEPS = {
     "train": Step(train_it, trained, every=10),
-    "package": Step(package_it, packaged),
+    "package": Step(package_it, packaged, every=5),
     "index": Step(index_it, indexed),
     "materialize": Step(materialize_it, materialized),
 }
