@@ -88,7 +88,7 @@ class Bench:
         hashes = image_hashes([photo.image for photo in self.labelled.photos])
         photos.compute(hashes, ["fit"], Share(threads=torch.get_num_threads()))
         read = photos.read([hashes[photo.image] for photo in self.labelled.photos], ["fit"])
-        self.features = torch.from_numpy(read)[:, 0, 0].float()
+        self.features = read.in_view(0).float()
         self._arrays: dict[tuple[frozenset[int], bool], TrainingArrays] = {}
 
     def measure(self, model: ModelRecipe, seed: int) -> dict[str, float]:

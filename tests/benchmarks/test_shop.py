@@ -116,7 +116,7 @@ def test_known_features_are_those_of_the_pictures_and_texts(tmp_path: Path) -> N
         name: images.read([of_file(tmp_path / name / f"{number}.jpg") for number in range(count)], ["fit"])
         for name, count in (("catalogue", 30), ("photos", 40))
     }
-    items_NF, photos_QF = (rows[:, 0, 0].astype(np.float32) for rows in pictures.values())
+    items_NF, photos_QF = (rows.in_view(0).float().numpy() for rows in pictures.values())
     assert (np.argmax(photos_QF @ items_NF.T, axis=1) == truth).mean() > 0.9
     [row] = pq.read_table(tmp_path / "items.parquet").slice(7, 1).to_pylist()
     text = document_text(Item(**{name: row[name] for name in Item.__dataclass_fields__ if name in row}))
