@@ -58,6 +58,9 @@ class Runs:
     def finish(self, run_id: str, failed: bool = False) -> None:
         self.ended.append(failed)
 
+    def finish_of_reused(self, run_id: str) -> None:
+        """The run of the version with this ranker has finished."""
+
 
 class Registry:
     """Keeps a copy of each version's files."""

@@ -34,6 +34,7 @@ RECIPE = dataclasses.replace(recipes.by_name("smoke"), model=MODEL, train=TRAIN)
 class FakeRuns:
     def __init__(self) -> None:
         self.ended: list[tuple[str, bool]] = []
+        self.reused: list[str] = []
         self.away = False
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, key: str) -> str:
@@ -43,6 +44,9 @@ class FakeRuns:
         if self.away:
             raise RegistryError("MLflow does not answer")
         self.ended.append((run_id, failed))
+
+    def finish_of_reused(self, run_id: str) -> None:
+        self.reused.append(run_id)
 
 
 class FakeRegistry:
@@ -110,6 +114,7 @@ def test_the_same_data_and_recipe_are_trained_once(parts: Parts, training_set: T
     first = train(parts, training_set, RECIPE)
     assert train(parts, training_set, RECIPE) == first
     assert len(parts.launcher.jobs) == 1  # type: ignore[attr-defined]
+    assert parts.registry.runs.reused == [first.run_id]  # type: ignore[attr-defined]
     other = dataclasses.replace(RECIPE, train=dataclasses.replace(TRAIN, epochs=5))
     assert train(parts, training_set, other).number == 2
 

@@ -23,6 +23,19 @@ def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not(registry: Regist
     assert registry.runs.start("concept", {}, key="k") != first
 
 
+def test_the_run_of_a_version_that_is_reused_has_finished_once(registry: Registry) -> None:
+    def info() -> Any:
+        return registry.runs._store.call("get_run", run_id).info
+
+    run_id = registry.runs.start("concept", {}, key="k")
+    registry.runs.finish_of_reused(run_id)
+    first = info()
+    assert first.status == "FINISHED"
+    registry.runs.finish_of_reused(run_id)
+    assert info().end_time == first.end_time
+    registry.runs.finish_of_reused("deleted")
+
+
 def test_params_metrics_and_reports_reach_mlflow(registry: Registry, home: Path) -> None:
     from mlflow.tracking import MlflowClient
 

@@ -94,6 +94,7 @@ def rank(
         tags = parts.registry.tags(existing) if existing else {}
         if existing and tags.get(RANKER_OF) == version.id:
             log.info("rank: reusing %s, made from the same version, click log and recipe", existing.id)
+            parts.registry.runs.finish_of_reused(existing.run_id)
             return Ranked(existing, True, tags.get(RANKER, ""), {})
         run_id = parts.registry.runs.start(
             f"rank-{key[:8]}",

@@ -101,6 +101,7 @@ def pretrained(parts: Parts, shop: Shop, recipe: Recipe) -> tuple[TrainingSet, M
     if existing := parts.registry.find(key):
         log.info("start: reusing %s, made from the same catalogue and recipe", existing.id)
         keep_with(parts.registry, existing, recipe)
+        parts.registry.runs.finish_of_reused(existing.run_id)
         return training_set, existing
     folder = parts.settings.work_dir / "training" / key[:16] / "version"
     _write_version(folder, training_set, recipe, key, parts.settings.cache_dir)

@@ -56,6 +56,7 @@ def train(parts: Parts, training_set: TrainingSet, recipe: Recipe, pipeline_run:
         if existing := _trained_before(parts, key):
             log.info("train: reusing %s, trained from the same data and recipe", existing.id)
             keep_with(parts.registry, existing, recipe)
+            parts.registry.runs.finish_of_reused(existing.run_id)
             return existing
         check_encoders(recipe)
         _check_capacity(parts, training_set, recipe)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,12 @@ class Runs:
     def finish(self, run_id: str, failed: bool = False) -> None:
         """Mark a run as finished, or as failed."""
         self._store.call("set_terminated", run_id, "FAILED" if failed else "FINISHED")
+
+    def finish_of_reused(self, run_id: str) -> None:
+        """Mark the run of a version that is reused as finished, as the process that made it may have been killed."""
+        with suppress(RegistryError):  # somebody has deleted the run
+            if self._store.call("get_run", run_id).info.status != "FINISHED":
+                self.finish(run_id)
 
     def log_metrics(
         self,

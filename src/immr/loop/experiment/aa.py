@@ -62,6 +62,7 @@ def _copy(parts: Parts, version: ModelVersion) -> ModelVersion:
     existing = registry.find(key)
     if existing and COPY_OF in registry.tags(existing):
         log.info("reusing %s, a copy of %s", existing.id, version.id)
+        registry.runs.finish_of_reused(existing.run_id)
         return existing
     run_id = registry.runs.start(f"copy-{key[:8]}", {"version": version.id}, {COPY_OF: version.id}, key=key)
     try:
