@@ -1,7 +1,6 @@
 """Training and encoding on one GPU: correctness against the CPU, then times, peers and the hardware's limit.
 
-    make gpu                                        # one H100, at most 6 minutes; the next line, for gpu.json
-    python -m benchmarks.gpu --json gpu.json
+    python -m benchmarks.gpu --json gpu.json        # one H100, at most 6 minutes; `make gpu` runs this
     python -m benchmarks.gpu --tiny                 # two minutes on a CPU: a smoke test
 
 Groups of rows, each in a process of its own and with a time of its own:

@@ -65,3 +65,4 @@ def test_files_in_use_and_files_of_others_stay(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_missing_is_no_error(tmp_path: Path) -> None:
     leftovers.delete_leftovers(tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from immr.storage import page_cache
 from immr.storage.page_cache import read_ahead
 
 PAGES = 64
@@ -38,5 +39,10 @@ def test_exactly_the_pages_of_a_part_are_read(tmp_path: Path) -> None:
     assert resident(mapped_B) == [9, 10, 11]
 
 
-def test_an_empty_part_is_no_error() -> None:
+def test_nothing_is_asked_of_the_system_for_an_empty_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[tuple[int, ...]]()
+    monkeypatch.setattr(page_cache, "_madvise", lambda: lambda *part: asked.append(part))
     read_ahead(np.zeros(0, np.uint8))
+    assert asked == []
+    read_ahead(np.zeros(1, np.uint8))
+    assert len(asked) == 1
